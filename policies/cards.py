@@ -1,0 +1,34 @@
+"""What is known of a model: its windows, prices and abilities."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Price:
+    """Nano-USD per token, so that USD per million tokens times 1,000. Integers: money is never a float.
+
+    A kind without a price of its own is billed as input (cached input, cache write) as providers do.
+    """
+
+    input: int
+    output: int
+    cached_input: int | None = None
+    cache_write: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ModelCard:
+    """A model as the configuration names it: `alias` here, `name` at its `provider`.
+
+    `name` None means that the alias is a pattern and the asked name goes upstream. `price` None means
+    unpriced, which is never free. `can` None means that nothing is known of its abilities.
+    """
+
+    alias: str
+    provider: str
+    name: str | None
+    price: Price | None = None
+    window_tokens: int | None = None
+    max_output_tokens: int | None = None
+    can: frozenset[str] | None = None
+    breaker: bool = True

@@ -1,0 +1,89 @@
+"""The words of one conversation with a model: what is asked, what came back, what it used."""
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+Purpose = Literal[
+    "answer", "retry", "reask", "patch", "escalate", "hedge_loser", "cancelled", "summary", "route"
+]
+"""Why an attempt was made. `cancelled` and `hedge_loser` replace the purpose of a call we ended ourselves."""
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Tokens of one upstream call.
+
+    `input_tokens` counts the whole prompt, the cached part included; `output_tokens` counts all that
+    was generated, reasoning included. `reported` is False where the upstream sent no usage and these
+    are our estimates.
+    """
+
+    input_tokens: int = 0
+    output_tokens: int = 0
+    cached_tokens: int = 0
+    cache_write_tokens: int = 0
+    reasoning_tokens: int = 0
+    reported: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCall:
+    """A function the model wants called; `arguments` is the text it wrote, JSON or not."""
+
+    id: str
+    name: str
+    arguments: str
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """One of the n answers of a reply. `text` is None where the message has no content (tool calls, refusals)."""
+
+    index: int
+    text: str | None
+    finish_reason: str | None
+    tool_calls: tuple[ToolCall, ...] = ()
+    refusal: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What a model answered, whole."""
+
+    choices: tuple[Choice, ...]
+    usage: Usage | None
+    model: str = ""
+    id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Why a call gave no reply.
+
+    `status` is the upstream's HTTP status where it answered at all. `retryable` says that the same
+    call may succeed later or elsewhere; `retry_after_s` is the upstream's own wish. `body` is what the
+    upstream said, as it said it (never logged).
+    """
+
+    kind: Literal[
+        "status", "connect", "timeout", "broken", "too_large", "malformed", "breaker", "gone", "budget"
+    ]
+    message: str
+    status: int | None = None
+    retryable: bool = False
+    retry_after_s: float | None = None
+    body: bytes = b""
+    content_type: str = "application/json"
+    headers: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One request to one model: `body` is the client's JSON with what we must change changed.
+
+    `messages` is None for requests that have none (embeddings, completions).
+    """
+
+    model: str
+    messages: tuple[dict[str, Any], ...] | None = None
+    changes: dict[str, Any] = field(default_factory=dict)

@@ -1,0 +1,1 @@
+"""One thin file per resource of the HTTP interface."""

@@ -1,0 +1,123 @@
+"""What the configuration comes to: frozen values that an exchange keeps from its first line to its last.
+
+`proxy/config.py` makes a Snapshot from YAML; nothing else does. A reload makes a new one and swaps one
+reference, so that a running exchange never sees half of a change.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from policies.cards import ModelCard
+from policies.route import Route
+
+
+class Secret(str):
+    """A text that must never be shown: its repr hides it, and it has to be asked for by `reveal()`."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return "Secret(***)"
+
+    def __str__(self) -> str:
+        return "***"
+
+    def __format__(self, spec: str) -> str:
+        return "***"
+
+    def reveal(self) -> str:
+        """The text itself."""
+        return str.__str__(self)
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """How the proxy listens and what it bounds. `hold_status_s`: how long a stream's status line is held back."""
+
+    host: str = "127.0.0.1"
+    port: int = 8080
+    workers: int = 1
+    max_body_mb: float = 20
+    header_timeout_s: float = 10
+    body_timeout_s: float = 30
+    drain_s: float = 30
+    hold_status_s: float = 5
+    keepalive_s: float = 10
+    """A comment is sent on a stream that was silent this long."""
+    max_connections: int = 4096
+    max_requests: int = 2048
+    """Requests in work at once; one more gets 503 with Retry-After."""
+    cors_origins: tuple[str, ...] = ()
+    """Origins that a browser may call from; empty: CORS is off."""
+
+
+@dataclass(frozen=True, slots=True)
+class Timeouts:
+    """Seconds. `idle_s` bounds the silence between two pieces of an answer, `total_s` the whole call."""
+
+    connect_s: float = 5
+    first_byte_s: float = 120
+    idle_s: float = 60
+    total_s: float = 600
+
+
+@dataclass(frozen=True, slots=True)
+class Provider:
+    """Where models live and how to talk to them. `headers` and `query` are added to each call."""
+
+    name: str
+    base_url: str
+    dialect: Literal["openai", "anthropic"] = "openai"
+    api_key: Secret | None = None
+    api_key_header: str = "authorization"
+    """`authorization` sends `Bearer KEY`, any other name sends the bare key (Azure: `api-key`)."""
+    headers: Mapping[str, Secret] = field(default_factory=dict)
+    query: Mapping[str, str] = field(default_factory=dict)
+    timeouts: Timeouts = field(default_factory=Timeouts)
+    retries: int = 1
+    trust_env: bool = False
+    """Use HTTP(S)_PROXY of the environment for this provider."""
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """At most `nanousd` in each `per`."""
+
+    nanousd: int
+    per: Literal["hour", "day", "week", "month", "total"] = "day"
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """A client's key, kept as the SHA-256 of its text. `routes` None: every route."""
+
+    name: str
+    digest: bytes
+    routes: frozenset[str] | None = None
+    admin: bool = False
+    budget: Budget | None = None
+    rpm: int | None = None
+    tpm: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """The whole configuration. `keys` None: the proxy is open. `schemas` are parsed JSON Schemas by name."""
+
+    server: Server
+    store: str
+    providers: Mapping[str, Provider]
+    models: Mapping[str, ModelCard]
+    """By alias; an alias that ends in `*` is a pattern, see `card_for`."""
+    schemas: Mapping[str, Any]
+    routes: Mapping[str, Route]
+    keys: tuple[Key, ...] | None = None
+
+    def card_for(self, alias: str) -> ModelCard | None:
+        """The model that `alias` names: an exact alias, else the longest pattern that matches."""
+        card = self.models.get(alias)
+        if card is not None:
+            return card
+        fits = [a for a in self.models if a.endswith("*") and alias.startswith(a[:-1])]
+        return self.models[max(fits, key=len)] if fits else None

@@ -1,0 +1,1 @@
+"""Where state outlives a process: ledger, schemas, keys. One Protocol, several stores."""
