@@ -5,9 +5,10 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Price:
-    """Nano-USD per token, so that USD per million tokens times 1,000. Integers: money is never a float.
+    """Pico-USD per token, which is USD per million tokens times 1,000,000. Integers: money is never a float.
 
-    A kind without a price of its own is billed as input (cached input, cache write) as providers do.
+    Pico, because providers sell tokens for 37.5 nano-USD; what an attempt costs is rounded once, half up,
+    to nano-USD. A kind without a price of its own is billed as input (cached input, cache write) as providers do.
     """
 
     input: int
