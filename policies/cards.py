@@ -15,6 +15,9 @@ class Price:
     output: int
     cached_input: int | None = None
     cache_write: int | None = None
+    above: tuple[tuple[int, "Price"], ...] = ()
+    """(tokens, price) steps: a prompt of more input tokens than that is billed altogether at that price; the
+    highest such step counts (long-context prices of Google, OpenAI, xAI)."""
 
 
 @dataclass(frozen=True, slots=True)
