@@ -1,0 +1,118 @@
+"""Which part of a conversation goes upstream when all of it is too much."""
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+
+from policies.units import Message, Unit, content_hash, last_user, leading, units_of
+
+REPLY_OPENING = 3
+"""Tokens that a prompt takes beyond its messages (OpenAI Cookbook, "How to count tokens")."""
+
+
+@dataclass(frozen=True, slots=True)
+class Dropped:
+    """Something that was left out: message `index` of the request, or the characters `span` of its text."""
+
+    hash: str
+    index: int
+    tokens: int
+    score: float
+    reason: str
+    span: tuple[int, int] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Trimmed:
+    """What goes upstream.
+
+    `kept` are the indices, in the request, of the messages that are still there, whole or shortened.
+    `tokens_in` and `tokens_out` count the whole prompt before and after. `note` says in a sentence what
+    was done and why; `fits` is False where the budget was not reached, and then nothing was changed.
+    """
+
+    messages: tuple[Message, ...]
+    kept: tuple[int, ...]
+    dropped: tuple[Dropped, ...]
+    tokens_in: int
+    tokens_out: int
+    note: str
+    fits: bool = True
+
+
+def recent(
+    messages: Sequence[Message],
+    counts: Sequence[int],
+    budget_tokens: int,
+    *,
+    pins: Collection[int] = (),
+    overhead_tokens: int = REPLY_OPENING,
+) -> Trimmed:
+    """The last units that fit into `budget_tokens`, and what must stay; order is kept. Never raises.
+
+    `counts` has the tokens of each message; `overhead_tokens` is what the prompt takes besides
+    (tool definitions, the reply's opening). Leading system and developer messages, the last user
+    message, the last unit and the messages whose indices are in `pins` stay; tool calls stay together
+    with their results. Where these alone do not fit, the messages are left as they were and `fits` is False.
+    """
+    total = sum(counts) + overhead_tokens
+    if total <= budget_tokens:
+        return untouched(messages, total, "all of it fits")
+    units = units_of(messages)
+    staying = must_stay(messages, units, pins)
+    left = budget_tokens - overhead_tokens - sum(_tokens(units[n], counts) for n in staying)
+    if left < 0:
+        return untouched(
+            messages, total, "what must stay does not fit the budget: nothing was dropped", fits=False
+        )
+    keep = set(staying)
+    for n in range(len(units) - 1, -1, -1):
+        if n in keep:
+            continue
+        left -= _tokens(units[n], counts)
+        if left < 0:
+            break  # no holes: an older message without the newer ones misleads
+        keep.add(n)
+    return _assembled(messages, counts, units, keep, total=total, overhead_tokens=overhead_tokens)
+
+
+def must_stay(messages: Sequence[Message], units: Sequence[Unit], pins: Collection[int] = ()) -> list[int]:
+    """The units, by number, that no trimming may drop: what leads, the question, what it waits for, pins."""
+    lead, question = leading(messages), last_user(messages)
+    return [
+        n
+        for n, unit in enumerate(units)
+        if unit.start < lead
+        or n == len(units) - 1
+        or (question is not None and unit.start <= question < unit.end)
+        or any(unit.start <= pin < unit.end for pin in pins)
+    ]
+
+
+def untouched(messages: Sequence[Message], total: int, note: str, *, fits: bool = True) -> Trimmed:
+    """All of the messages, as they came."""
+    return Trimmed(tuple(messages), tuple(range(len(messages))), (), total, total, note, fits)
+
+
+def _tokens(unit: Unit, counts: Sequence[int]) -> int:
+    return sum(counts[unit.start : unit.end])
+
+
+def _assembled(
+    messages: Sequence[Message],
+    counts: Sequence[int],
+    units: Sequence[Unit],
+    keep: Collection[int],
+    *,
+    total: int,
+    overhead_tokens: int,
+) -> Trimmed:
+    kept = [at for n, unit in enumerate(units) if n in keep for at in range(unit.start, unit.end)]
+    gone = [at for n, unit in enumerate(units) if n not in keep for at in range(unit.start, unit.end)]
+    return Trimmed(
+        messages=tuple(messages[at] for at in kept),
+        kept=tuple(kept),
+        dropped=tuple(Dropped(content_hash(messages[at]), at, counts[at], 0.0, "older") for at in gone),
+        tokens_in=total,
+        tokens_out=sum(counts[at] for at in kept) + overhead_tokens,
+        note=f"the last {len(kept)} of {len(messages)} messages fit",
+    )
