@@ -6,6 +6,7 @@ from typing import Literal
 GiveUp = Literal["error", "raw"]
 StreamMode = Literal["hold", "checked", "pass"]
 ContextPolicy = Literal["relevant", "recent", "off"]
+ChooseRule = Literal["ladder", "cheapest_able", "learned"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,8 +37,52 @@ class Limits:
 
 
 @dataclass(frozen=True, slots=True)
+class Floor:
+    """Quality to keep while saving: at least `keep` of what the model `of` reaches, wrong with probability `risk` at most."""
+
+    of: str
+    keep: float = 0.98
+    risk: float = 0.05
+
+
+@dataclass(frozen=True, slots=True)
+class When:
+    """What a request must look like; every field that is given must hold.
+
+    `step`, `state`, `tool` and `schema` are names where `*` stands for anything; `tool` holds when one of
+    the request's tools bears the name. `system` is a text that the system prompt contains. `fingerprint` is
+    the hash of system prompt, tools and response format that `python -m proxy explain` prints.
+    """
+
+    step: str | None = None
+    state: str | None = None
+    tool: str | None = None
+    schema: str | None = None
+    system: str | None = None
+    fingerprint: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Match:
+    """One rule of `match`: requests that look like `when` are of `step`, and climb `ladder` where it names one."""
+
+    when: When
+    step: str | None = None
+    ladder: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Route:
-    """A named policy bundle. `ladder` holds model aliases, cheapest first, at least one."""
+    """A named policy bundle. `ladder` holds model aliases, cheapest first, at least one.
+
+    `choose` says where on the ladder an exchange begins: at its foot (`ladder`), with the cheapest able
+    model at this request's size (`cheapest_able`), or where the reviewed calibration allows it (`learned`),
+    which never goes below `floor`. `require` names tags that a model must bear (a region, say). `agree` are
+    two models that are asked together and believed where they agree. `sticky` keeps a conversation on its
+    model while leaving the provider's prompt cache costs more than it saves. `shadow` and `holdout` are the
+    shares of exchanges that are asked of a second model for comparison, and sent to the strong model whatever
+    the rule says.
+    """
 
     name: str
     ladder: tuple[str, ...]
@@ -47,3 +92,11 @@ class Route:
     context: ContextRule = field(default_factory=ContextRule)
     limits: Limits = field(default_factory=Limits)
     passthrough: bool = True
+    choose: ChooseRule = "ladder"
+    match: tuple[Match, ...] = ()
+    require: frozenset[str] = frozenset()
+    floor: Floor | None = None
+    agree: tuple[str, ...] = ()
+    sticky: bool = False
+    shadow: float = 0.0
+    holdout: float = 0.0

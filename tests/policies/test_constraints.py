@@ -1,0 +1,89 @@
+from dataclasses import replace
+
+import pytest
+
+from policies.cards import ModelCard, Price
+from policies.constraints import sift
+from policies.facts import Candidate, Facts
+from policies.route import Route
+
+CARD = ModelCard("mini", "p", "m", Price(1_000_000, 4_000_000), 1000, 500, frozenset({"tools"}))
+ROUTE = Route("r", ("mini",))
+
+
+def facts(candidate, **known):
+    return Facts({"mini": candidate}, **known)
+
+
+@pytest.mark.parametrize(
+    ("candidate", "known", "why"),
+    [
+        pytest.param(Candidate(CARD), {"prompt_tokens": 744}, None, id="prompt-and-room-just-fit"),
+        pytest.param(Candidate(CARD), {"prompt_tokens": 745}, "window", id="one-token-more-does-not"),
+        pytest.param(
+            Candidate(CARD),
+            {"prompt_tokens": 600, "max_output_tokens": 401},
+            "window",
+            id="the-asked-output-counts",
+        ),
+        pytest.param(
+            Candidate(CARD),
+            {"prompt_tokens": 9000, "min_prompt_tokens": 700},
+            None,
+            id="trimming-may-make-it-fit",
+        ),
+        pytest.param(Candidate(CARD), {"max_output_tokens": 501}, "output", id="cannot-write-that-much"),
+        pytest.param(Candidate(CARD), {"abilities": frozenset({"vision"})}, "ability", id="lacks-an-ability"),
+        pytest.param(
+            Candidate(replace(CARD, can=None)),
+            {"abilities": frozenset({"vision"})},
+            None,
+            id="unknown-abilities-exclude-nothing",
+        ),
+        pytest.param(Candidate(CARD, allowed=False), {}, "key", id="the-key-may-not"),
+        pytest.param(Candidate(CARD), {"require": frozenset({"eu"})}, "tag", id="wrong-region"),
+        pytest.param(
+            Candidate(CARD, tags=frozenset({"eu"})), {"require": frozenset({"eu"})}, None, id="right-region"
+        ),
+        pytest.param(
+            Candidate(CARD),
+            {"prompt_tokens": 100, "max_output_tokens": 100, "max_cost_nanousd": 499_999},
+            "price",
+            id="one-nano-above-the-ceiling",
+        ),
+        pytest.param(
+            Candidate(CARD),
+            {"prompt_tokens": 100, "max_output_tokens": 100, "max_cost_nanousd": 500_000},
+            None,
+            id="exactly-the-ceiling",
+        ),
+        pytest.param(
+            Candidate(replace(CARD, price=None)),
+            {"max_cost_nanousd": 10**9},
+            "price",
+            id="unpriced-is-not-free",
+        ),
+        pytest.param(Candidate(replace(CARD, price=None)), {}, None, id="unpriced-without-ceiling"),
+        pytest.param(Candidate(CARD, retry_after_s=3.0), {}, "health", id="open-breaker"),
+        pytest.param(
+            Candidate(CARD, allowed=False, retry_after_s=3.0), {}, "key", id="what-lasts-is-told-first"
+        ),
+    ],
+)
+def test_what_excludes_a_model(candidate, known, why):
+    able, excluded = sift(ROUTE.ladder, ROUTE, facts(candidate, **known))
+    assert able == (("mini",) if why is None else ())
+    assert [gone.why for gone in excluded] == ([] if why is None else [why])
+
+
+def test_a_model_that_is_not_configured_is_excluded():
+    _, excluded = sift(("ghost",), ROUTE, facts(Candidate(CARD)))
+    assert excluded[0].why == "unknown"
+
+
+def test_tags_of_the_route_and_of_the_key_are_both_required():
+    route = replace(ROUTE, require=frozenset({"eu"}))
+    able, _ = sift(
+        route.ladder, route, facts(Candidate(CARD, tags=frozenset({"hipaa"})), require=frozenset({"hipaa"}))
+    )
+    assert able == ()
