@@ -1,0 +1,315 @@
+"""The transport over aiohttp's ClientSession: for providers that are reached through a proxy of the environment.
+
+It costs several times what the own pool costs. The session follows no redirect, keeps no cookie, reads no
+`.netrc`, undoes no coding; the environment is read here, once, so that all of it is visible.
+"""
+
+import asyncio
+import base64
+import ssl
+from collections.abc import Iterator, Mapping
+from typing import Any, Self
+from urllib.parse import unquote, urlsplit
+from urllib.request import proxy_bypass_environment
+
+import aiohttp
+from aiohttp import http_exceptions
+from yarl import URL
+
+from proxy.snapshot import Timeouts
+from proxy.upstreams.http1 import check_framing, request_head, split_length
+from proxy.upstreams.inflate import Inflate
+from proxy.upstreams.transport import (
+    MAX_HEAD_BYTES,
+    MAX_HEADERS,
+    AnswerTooLarge,
+    Body,
+    Broken,
+    ConnectFailed,
+    ConnectTimeout,
+    FirstByteTimeout,
+    Headers,
+    IdleTimeout,
+    Malformed,
+    NotTrusted,
+    Target,
+    TotalTimeout,
+    TransportError,
+)
+
+_READ_BYTES = 64 * 1024
+_PROBLEMS = (aiohttp.ClientError, OSError, ssl.SSLError, http_exceptions.HttpProcessingError)
+
+
+class ClientSessionTransport:
+    """`environ` may name `http_proxy`, `https_proxy` and `no_proxy`, in either case; empty: no proxy at all."""
+
+    def __init__(
+        self,
+        environ: Mapping[str, str],
+        *,
+        tls: ssl.SSLContext | None = None,
+        per_host: int = 2048,
+        idle_expiry_s: float = 55,
+    ) -> None:
+        self._proxies = _proxies(environ)
+        self._tls = tls
+        self._per_host = per_host
+        self._idle_expiry_s = idle_expiry_s
+        self._session: aiohttp.ClientSession | None = None
+
+    def _open(self) -> aiohttp.ClientSession:
+        """The session, made with the first call: it belongs to the event loop that runs then."""
+        if self._session is None:
+            watch = aiohttp.TraceConfig()
+            watch.on_connection_reuseconn.append(_Call.note_reuse)
+            watch.on_request_headers_sent.append(_Call.note_sent)
+            watch.on_request_chunk_sent.append(_Call.note_sent)
+            self._session = aiohttp.ClientSession(
+                connector=aiohttp.TCPConnector(
+                    limit=0,
+                    limit_per_host=self._per_host,
+                    ssl=self._tls or True,
+                    keepalive_timeout=self._idle_expiry_s,
+                ),
+                cookie_jar=aiohttp.DummyCookieJar(),
+                auto_decompress=False,
+                trust_env=False,
+                read_bufsize=_READ_BYTES,
+                max_line_size=MAX_HEAD_BYTES,
+                max_field_size=MAX_HEAD_BYTES,
+                max_headers=MAX_HEADERS,
+                skip_auto_headers=("user-agent", "accept", "accept-encoding", "content-type"),
+                trace_configs=[watch],
+            )
+        return self._session
+
+    async def send(  # noqa: PLR0917  a request's parts, in the order everybody knows
+        self, target: Target, method: str, path: str, headers: Headers, body: Body, timeouts: Timeouts
+    ) -> "Answer":
+        """See `Transport.send`."""
+        whole = body is None or isinstance(body, bytes)
+        request_head(method, path, target.host_header, "", headers if whole else split_length(headers)[1])
+        call = _Call(timeouts)
+        proxy, credentials = self._proxy_for(target)
+        own = ("proxy-authorization", credentials)
+        options: dict[str, Any] = {
+            "headers": [*headers, own] if credentials and not target.tls else headers,
+            "proxy_headers": dict([own]) if credentials and target.tls else None,
+            "proxy": proxy,
+            "data": body,
+            "allow_redirects": False,
+            "timeout": aiohttp.ClientTimeout(connect=timeouts.connect_s, ceil_threshold=timeouts.total_s + 1),
+            "trace_request_ctx": call,
+        }
+        url = URL(f"{target.scheme}://{target.host_header}{path}", encoded=True)
+        try:
+            response = await self._attempt(method, url, options, call)
+        except Broken:
+            if not call.reused or not whole:
+                raise
+            response = await self._attempt(method, url, options, call)
+        return Answer(response, call)
+
+    async def _attempt(
+        self, method: str, url: URL, options: dict[str, Any], call: "_Call"
+    ) -> aiohttp.ClientResponse:
+        call.reused = False
+        call.clock = asyncio.timeout_at(call.total)
+        try:
+            async with call.clock:
+                response = await self._open().request(method, url, **options)
+        except TimeoutError as problem:
+            if isinstance(problem, aiohttp.ConnectionTimeoutError):
+                raise ConnectTimeout("no connection in time") from None
+            raise call.late(FirstByteTimeout("no answer in time")) from None
+        except _PROBLEMS as problem:
+            raise _translated(problem) from None
+        try:
+            if response.status < 200:
+                raise Malformed("the answer changes the protocol")
+            if method != "HEAD":
+                check_framing((name.lower(), value) for name, value in response.raw_headers)
+        except Malformed:
+            response.close()
+            raise
+        return response
+
+    def _proxy_for(self, target: Target) -> tuple[str | None, str]:
+        """The proxy's URL without its user, and the value of `proxy-authorization` if it has one."""
+        proxy = self._proxies.get(target.scheme)
+        if not proxy or proxy_bypass_environment(f"{target.host}:{target.port}", self._proxies):  # type: ignore[arg-type]
+            return None, ""
+        url = urlsplit(proxy if "://" in proxy else f"http://{proxy}")
+        bare = url._replace(netloc=url.netloc.rpartition("@")[2]).geturl()
+        if url.username is None:
+            return bare, ""
+        pair = f"{unquote(url.username)}:{unquote(url.password or '')}"
+        return bare, "Basic " + base64.b64encode(pair.encode()).decode("ascii")
+
+    async def close(self) -> None:
+        """See `Transport.close`."""
+        if self._session is not None:
+            await self._session.close()
+            self._session = None
+
+
+def _proxies(environ: Mapping[str, str]) -> dict[str, str]:
+    """`HTTP_PROXY` and its like by scheme, plus `no`; a name in lower case wins, even when it is empty."""
+    found = {name.lower(): value for name, value in environ.items() if not name.islower()}
+    found |= {name: value for name, value in environ.items() if name.islower()}
+    return {
+        scheme: found[f"{scheme}_proxy"] for scheme in ("http", "https", "no") if found.get(f"{scheme}_proxy")
+    }
+
+
+class _Call:
+    """What one call knows of its clock and of its connection."""
+
+    __slots__ = ("began", "clock", "reused", "timeouts", "total")
+
+    def __init__(self, timeouts: Timeouts) -> None:
+        self.timeouts = timeouts
+        self.began = asyncio.get_running_loop().time()
+        self.total = self.began + timeouts.total_s
+        self.clock = asyncio.timeout_at(self.total)
+        self.reused = False
+
+    @staticmethod
+    async def note_reuse(_session: object, context: Any, _params: object) -> None:
+        """The connection was used before: it may have died unseen."""
+        context.trace_request_ctx.reused = True
+
+    @staticmethod
+    async def note_sent(_session: object, context: Any, _params: object) -> None:
+        """A part of the request is on its way: from here on the upstream is waited for."""
+        call: _Call = context.trace_request_ctx
+        now = asyncio.get_running_loop().time()
+        call.clock.reschedule(min(call.total, now + call.timeouts.first_byte_s))
+
+    def late(self, error: TransportError) -> TransportError:
+        """`error`, or TotalTimeout when that is why the waiting ended."""
+        return (
+            TotalTimeout("the call took too long")
+            if asyncio.get_running_loop().time() >= self.total
+            else error
+        )
+
+
+class Answer:
+    """One answer of the session; see `Response`."""
+
+    __slots__ = ("_call", "_came", "_inflate", "_plain", "_response", "headers", "status")
+
+    def __init__(self, response: aiohttp.ClientResponse, call: _Call) -> None:
+        self._response = response
+        self._call = call
+        self._came = False
+        self.status = response.status
+        self.headers: list[tuple[str, str]] = [
+            (name.decode("latin-1").lower(), value.decode("latin-1")) for name, value in response.raw_headers
+        ]
+        self._inflate: Inflate | None = None
+        self._plain: Iterator[bytes] = iter(())
+        """Pieces that came already and are still to be handed out."""
+        coding = (self.header("content-encoding") or "identity").lower()
+        if coding != "identity":
+            try:
+                self._inflate = Inflate(coding)
+            except Malformed:
+                self.abort()
+                raise
+            self.headers = [h for h in self.headers if h[0] not in {"content-encoding", "content-length"}]
+
+    def header(self, name: str) -> str | None:
+        """See `Response.header`."""
+        wanted = name.lower()
+        return next((value for key, value in self.headers if key == wanted), None)
+
+    async def read(self, limit: int) -> bytes:
+        """See `Response.read`."""
+        pieces: list[bytes] = []
+        size = 0
+        async for piece in self:
+            pieces.append(piece)
+            size += len(piece)
+            if size > limit:
+                self.abort()
+                raise AnswerTooLarge(f"the answer is longer than {limit} bytes")
+        return b"".join(pieces)
+
+    def pieces(self) -> Self:
+        """See `Response.pieces`."""
+        return self
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> bytes:
+        try:
+            return await self._next()
+        except StopAsyncIteration:
+            raise
+        except BaseException:  # cancelled too: an upstream that nobody listens to must stop
+            self.abort()
+            raise
+
+    async def _next(self) -> bytes:
+        while True:
+            piece = next(self._plain, b"")
+            if piece:
+                return piece
+            data = await self._arrived()
+            if not data:
+                if self._inflate is not None:
+                    self._inflate.check_ended()
+                raise StopAsyncIteration
+            self._plain = iter((data,)) if self._inflate is None else self._inflate.feed(data)
+
+    async def _arrived(self) -> bytes:
+        """The next bytes of the body as they were sent; none at its end."""
+        now = asyncio.get_running_loop().time()
+        due = now + self._call.timeouts.idle_s
+        if not self._came:
+            due = max(due, self._call.began + self._call.timeouts.first_byte_s)
+        try:
+            async with asyncio.timeout_at(min(due, self._call.total)):
+                data = await self._response.content.readany()
+        except TimeoutError:
+            raise self._call.late(IdleTimeout("the answer stood still")) from None
+        except _PROBLEMS as problem:
+            raise _translated(problem) from None
+        self._came = True
+        return data
+
+    async def close(self) -> None:
+        """See `Response.close`."""
+        self._response.release()
+
+    def abort(self) -> None:
+        """See `Response.abort`."""
+        self._response.close()
+
+
+def _translated(problem: BaseException) -> TransportError:
+    """What aiohttp's error means here; its own text may name addresses and is left out."""
+    match problem:
+        case aiohttp.ClientConnectorCertificateError() | ssl.SSLCertVerificationError():
+            return NotTrusted("the certificate is not trusted")
+        case aiohttp.ClientConnectorSSLError():
+            return ConnectFailed("no TLS connection")
+        case aiohttp.ClientHttpProxyError():
+            return ConnectFailed("the proxy refused the connection")
+        case aiohttp.ClientConnectorDNSError():
+            return ConnectFailed("no such host name")
+        case aiohttp.ClientConnectorError():
+            return ConnectFailed("no connection")
+        case aiohttp.ClientResponseError() | http_exceptions.HttpProcessingError():
+            if isinstance(problem.__cause__ or problem, http_exceptions.LineTooLong):
+                return AnswerTooLarge("the answer's head is too large")
+            return Malformed("the answer is not HTTP/1.1")
+        case aiohttp.ClientPayloadError():
+            cut = isinstance(problem.__cause__, http_exceptions.PayloadEncodingError | OSError | None)
+            return Broken("the answer was cut") if cut else Malformed("the answer's body is not framed well")
+        case _:
+            return Broken("the connection ended before the answer")

@@ -1,0 +1,228 @@
+"""The `openai` dialect: OpenAI itself and the many servers that speak alike.
+
+Azure-style deployments (a query and an `api-key` header), vLLM, Ollama, llama.cpp, OpenRouter, Groq, Mistral,
+DeepSeek, and Gemini's and Anthropic's compatible endpoints differ in base URL, headers and manners, not in format.
+"""
+
+import time
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import aclosing
+from typing import Any
+from urllib.parse import urlencode
+
+from policies.chat import Failure, Reply, Usage
+from proxy.exchange import Piece
+from proxy.snapshot import Provider
+from proxy.upstreams.transport import Response, Target, Transport, TransportError
+from proxy.wire import headers as wire_headers
+from proxy.wire.chat import Accumulator, Chunk, Unreadable, Whole, as_events, read_reply
+from proxy.wire.errors import complete_error_body
+from proxy.wire.sse import Splitter, TooLong, frame
+
+MAX_REPLY_BYTES = 32 * 1024 * 1024
+MAX_ERROR_BYTES = 64 * 1024
+_CHARS_PER_TOKEN = 4
+"""For estimates where nothing was counted: OpenAI's rule of thumb for English text."""
+
+
+class OpenAIUpstream:
+    """One provider, ready to be called: where it is, and the headers that go with every call."""
+
+    def __init__(self, provider: Provider, transport: Transport) -> None:
+        self.provider = provider
+        self.transport = transport
+        query = urlencode(dict(provider.query))
+        self.target = Target.parse(provider.base_url + (f"?{query}" if query else ""))
+        own = [("accept-encoding", "identity"), ("user-agent", "tailrace")]
+        own += [(name.lower(), value.reveal()) for name, value in provider.headers.items()]
+        if provider.api_key is not None:
+            own.append(_credential(provider.api_key_header, provider.api_key.reveal()))
+        self._own = tuple(own)
+        self._names = frozenset(name for name, _ in own)
+        self._json = (("content-type", "application/json"), *self._own)
+
+    def headers(self, client: Sequence[tuple[str, str]], content_type: str | None) -> list[tuple[str, str]]:
+        """The headers of a call: ours, and those of the client that may pass. Its key never does."""
+        base = self._json if content_type == "application/json" else self._own
+        passed = [(n, v) for n, v in client if n not in self._names]
+        if content_type is not None and base is not self._json:
+            passed.append(("content-type", content_type))
+        return [*base, *passed]
+
+    async def send(
+        self, method: str, path: str, query: str, headers: list[tuple[str, str]], body: Any
+    ) -> Response:
+        """One request; `path` is below the base URL. Raises TransportError."""
+        return await self.transport.send(
+            self.target, method, self.target.path(path, query), headers, body, self.provider.timeouts
+        )
+
+
+def _credential(header: str, key: str) -> tuple[str, str]:
+    return ("authorization", f"Bearer {key}") if header.lower() == "authorization" else (header.lower(), key)
+
+
+class ChatCall:
+    """One call to `/chat/completions` or `/completions`; see `proxy.exchange.Call`."""
+
+    def __init__(
+        self,
+        upstream: OpenAIUpstream,
+        endpoint: str,
+        body: bytes,
+        headers: Sequence[tuple[str, str]],
+        *,
+        stream: bool,
+        keep_text: bool,
+        ask_usage: bool,
+    ) -> None:
+        self._upstream = upstream
+        self._endpoint = endpoint
+        self._body = body
+        self._headers = headers
+        self._stream = stream
+        self._ask_usage = ask_usage
+        self._gathered = Accumulator(keep_text=keep_text)
+        self._response: Response | None = None
+        self._result: Reply | Failure = Failure("broken", "the call was not made")
+        self._sent = False
+        self.first_byte_s: float | None = None
+        self.reply_headers: tuple[tuple[str, str], ...] = ()
+        self.usage_event: bytes | None = None
+
+    async def pieces(self) -> AsyncIterator[Sequence[Piece]]:
+        """Make the call. Failures of the network and of the dialect become the result."""
+        try:
+            self._sent = True
+            response = self._response = await self._upstream.send(
+                "POST",
+                "/" + self._endpoint,
+                "",
+                self._upstream.headers(self._headers, "application/json"),
+                self._body,
+            )
+            self.first_byte_s = time.monotonic()
+            self.reply_headers = wire_headers.from_upstream(response.headers)
+            if response.status != 200:
+                self._result = await refusal(response, self.reply_headers)
+            elif (response.header("content-type") or "").startswith("text/event-stream"):
+                async with aclosing(self._events(response)) as batches:
+                    async for batch in batches:
+                        yield batch
+            else:
+                self._result = read_reply(await response.read(MAX_REPLY_BYTES))
+                if self._stream:
+                    yield self._replayed(self._result)
+        except TransportError as error:
+            self._sent = error.sent
+            self._result = _transport_failure(error)
+        except (Unreadable, TooLong) as error:
+            self.abort()
+            self._result = Failure(
+                "malformed", f"The upstream's answer cannot be read: {error}.", retryable=True
+            )
+
+    async def _events(self, response: Response) -> AsyncIterator[list[Piece]]:
+        splitter = Splitter(MAX_REPLY_BYTES)
+        async with aclosing(response.pieces()) as received:  # type: ignore[type-var]
+            async for data in received:
+                pieces, last = self._read(splitter.feed(data))
+                if pieces:
+                    yield pieces
+                if last is not None:
+                    await self._end(response, last)
+                    return
+        if self._gathered.finished and not splitter.rest:
+            self._result = self._gathered.reply(None)
+        else:
+            self._result = Failure(
+                "broken", "The upstream's stream ended before the answer did.", retryable=True
+            )
+
+    def _read(self, events: list[bytes]) -> tuple[list[Piece], Chunk | None]:
+        """The pieces in `events`, and the event that ends the stream where there is one."""
+        pieces = []
+        for data in events:
+            chunk = self._gathered.feed(data)
+            if chunk.error or chunk.done:
+                return pieces, chunk
+            if chunk.usage_only:
+                self.usage_event = data  # sent last, with what the exchange cost, if the client asked for it
+                continue
+            pieces.append(Piece(frame(data if self._ask_usage else _without_null_usage(data)), chunk.speaks))
+        return pieces, None
+
+    async def _end(self, response: Response, last: Chunk) -> None:
+        if last.done:
+            await response.close()
+            self._result = self._gathered.reply(None)
+            if not self._gathered.finished and not self._result.choices:
+                self._result = Failure("broken", "The upstream's stream held no answer.", retryable=True)
+            return
+        response.abort()
+        message, body = complete_error_body(last.data, 502)
+        self._result = Failure("status", message, retryable=True, body=body or b"", status=502)
+
+    def _replayed(self, reply: Reply) -> list[Piece]:
+        """A whole reply as the stream that was asked for."""
+        assert isinstance(reply.original, Whole)
+        pieces, _ = self._read(as_events(reply.original))
+        self._result = self._gathered.reply(None)
+        return pieces
+
+    def result(self) -> Reply | Failure:
+        """What came of the call."""
+        return self._result
+
+    def usage(self) -> Usage | None:
+        """Reported tokens; else an estimate, for what a cut stream has spent all the same."""
+        result = self._result
+        if isinstance(result, Reply) and result.usage is not None:
+            return result.usage
+        if self._gathered.usage is not None:
+            return self._gathered.usage
+        if not self._sent or (isinstance(result, Failure) and result.kind == "status"):
+            return None
+        written = self._gathered.characters
+        if isinstance(result, Reply) and not written:
+            written = sum(
+                len(c.text or "") + sum(len(t.arguments) for t in c.tool_calls) for c in result.choices
+            )
+        return Usage(_prompt_tokens(self._body), -(-written // _CHARS_PER_TOKEN), reported=False)
+
+    def abort(self) -> None:
+        """Close the connection now: the upstream stops writing what nobody will read."""
+        if self._response is not None:
+            self._response.abort()
+
+
+async def refusal(response: Response, headers: tuple[tuple[str, str], ...]) -> Failure:
+    """An answer that is not 200, as a failure that keeps what the upstream said."""
+    status = response.status
+    body = await response.read(MAX_ERROR_BYTES)
+    if status < 400:  # a redirect followed with a key would hand it to a stranger
+        return Failure("malformed", f"The upstream answered {status}, which is not followed.")
+    message, whole = complete_error_body(body, status)
+    said = dict(headers)
+    wish = said.get("x-should-retry")
+    retryable = wish != "false" and (status in (408, 409, 429) or status >= 500)
+    after = wire_headers.retry_after_s(said, time.time())
+    return Failure("status", message, status, retryable, after, whole or b"", headers=headers)
+
+
+def _transport_failure(error: TransportError) -> Failure:
+    text = str(error) or type(error).__name__
+    return Failure(
+        error.kind, f"The upstream could not be reached or did not answer: {text}.", retryable=error.retryable
+    )
+
+
+def _prompt_tokens(body: bytes) -> int:
+    return -(-len(body) // _CHARS_PER_TOKEN)
+
+
+def _without_null_usage(data: bytes) -> bytes:
+    """Take out the `"usage": null` that providers add to every chunk when usage was asked for by us."""
+    if b'"usage"' not in data:
+        return data
+    return data.replace(b',"usage":null', b"", 1).replace(b', "usage": null', b"", 1)
