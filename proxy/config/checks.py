@@ -1,0 +1,326 @@
+"""What types cannot say: names that must exist, files that must be readable, fields that exclude each other.
+
+All checks read the plain values of the file, so that a fault in one field hides no fault in another.
+"""
+
+import hashlib
+import ipaddress
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path as FilePath
+from typing import Any
+
+from proxy.config.environ import Expansion, read_bounded, reason
+from proxy.config.problems import Path, Problem, field_name, nearest_to, one_of, shortened
+from proxy.config.tree import MAX_DEPTH, Tree
+from proxy.snapshot import Secret
+
+MAX_SCHEMA_BYTES = 256 * 1024
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}\Z")
+_ALIAS = re.compile(r"[A-Za-z0-9][\x21-\x29\x2b-\x7e]{0,127}\Z")  # visible ASCII but '*'
+_TOKEN = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,64}\Z")  # RFC 9110 §5.6.2
+_OURS = {
+    "host",
+    "content-length",
+    "content-type",
+    "transfer-encoding",
+    "connection",
+    "accept-encoding",
+    "te",
+    "upgrade",
+}
+
+
+class Findings:
+    """Collects problems and knows where in the file each path stands."""
+
+    def __init__(self, tree: Tree, file: str) -> None:
+        self.tree = tree
+        self.file = file
+        self.problems: list[Problem] = []
+
+    def refuse(
+        self,
+        path: Path,
+        message: str,
+        *,
+        at_name: bool = False,
+        value: str | None = None,
+        expected: str | None = None,
+        nearest: str | None = None,
+    ) -> None:
+        """Note one problem at `path`: at its value, or `at_name` where the name is what is wrong."""
+        mark = self.tree.name_mark(path) if at_name else self.tree.mark(path)
+        problem = Problem(
+            self.file, mark.line, mark.column, field_name(path), message, value, expected, nearest
+        )
+        if problem not in self.problems:
+            self.problems.append(problem)
+
+
+class Checks:
+    """All checks of one configuration. `value` is the file's content with references resolved."""
+
+    def __init__(self, value: Any, found: Findings, expansion: Expansion, base_dir: FilePath) -> None:
+        self._value = value
+        self._found = found
+        self._expansion = expansion
+        self._base_dir = base_dir
+        self.schemas: dict[str, Any] = {}
+
+    def run(self) -> None:
+        """Note all that is wrong; afterwards `schemas` holds every schema that could be read."""
+        for check in (
+            self._names,
+            self._references,
+            self._patterns,
+            self._headers,
+            self._keys,
+            self._reach,
+            self._contexts,
+            self._read_schemas,
+        ):
+            check()
+
+    def _section(self, name: str) -> dict[str, Any]:
+        section = self._value.get(name)
+        return section if isinstance(section, dict) else {}
+
+    def _entries(self, name: str) -> Iterator[tuple[str, dict[str, Any]]]:
+        for key, entry in self._section(name).items():
+            if isinstance(entry, dict):
+                yield key, entry
+
+    def _keys_given(self) -> Iterator[tuple[int, dict[str, Any]]]:
+        keys = self._value.get("keys")
+        for i, key in enumerate(keys if isinstance(keys, list) else []):
+            if isinstance(key, dict):
+                yield i, key
+
+    def _names(self) -> None:
+        for section in ("providers", "schemas", "routes"):
+            for name in self._section(section):
+                if not _NAME.match(name):
+                    self._found.refuse(
+                        (section, name),
+                        "not a name",
+                        at_name=True,
+                        expected="letters, digits, '.', '_' and '-', at most 64, the first a letter or digit",
+                    )
+        for alias in self._section("models"):
+            if alias != "*" and not _ALIAS.match(alias.removesuffix("*")):
+                self._found.refuse(
+                    ("models", alias),
+                    "not an alias",
+                    at_name=True,
+                    expected="a name without blanks, at most 128 characters, a '*' only at its end",
+                )
+
+    def _references(self) -> None:
+        for name, route in self._entries("routes"):
+            ladder = route.get("ladder")
+            for i, alias in enumerate(ladder if isinstance(ladder, list) else []):
+                self._must_exist(("routes", name, "ladder", i), alias, "models", "model")
+            if route.get("schema") is not None:
+                self._must_exist(("routes", name, "schema"), route["schema"], "schemas", "schema")
+        for alias, model in self._entries("models"):
+            self._must_exist(("models", alias, "provider"), model.get("provider"), "providers", "provider")
+        for i, key in self._keys_given():
+            routes = key.get("routes")
+            for j, name in enumerate(routes if isinstance(routes, list) else []):
+                if name != "default":  # there is always one: what selects no route is served as `default`
+                    self._must_exist(("keys", i, "routes", j), name, "routes", "route")
+
+    def _must_exist(self, path: Path, name: Any, section: str, kind: str) -> None:
+        known = self._section(section)
+        if not isinstance(name, str) or name in known or path in self._expansion.failed:
+            return
+        if section == "models" and any(k.endswith("*") and name.startswith(k[:-1]) for k in known):
+            return
+        self._found.refuse(
+            path,
+            f"no {kind} of this name",
+            value=f"'{shortened(self._expansion.written.get(path, name))}'",
+            nearest=nearest_to(name, known),
+            expected=f"one of {one_of(known)}" if known else f"a name under {section}, which has none",
+        )
+
+    def _patterns(self) -> None:
+        for alias, model in self._entries("models"):
+            if alias.endswith("*") and model.get("name") is not None:
+                self._found.refuse(
+                    ("models", alias, "name"),
+                    "an alias with '*' passes on the name that was asked for; leave `name` out",
+                    at_name=True,
+                )
+        for name, route in self._entries("routes"):
+            ladder = route.get("ladder")
+            for i, alias in enumerate(ladder if isinstance(ladder, list) else []):
+                if isinstance(alias, str) and alias.endswith("*"):
+                    self._found.refuse(
+                        ("routes", name, "ladder", i),
+                        "a pattern is not a model; name one that it matches",
+                        value=f"'{shortened(alias)}'",
+                    )
+
+    def _headers(self) -> None:
+        for name, provider in self._entries("providers"):
+            headers = provider.get("headers")
+            own = provider.get("api_key_header", "authorization")
+            for header in headers if isinstance(headers, dict) else {}:
+                path = ("providers", name, "headers", header)
+                if not _TOKEN.match(header):
+                    self._found.refuse(path, "not a header's name", at_name=True)
+                elif header.lower() in _OURS:
+                    self._found.refuse(path, "the proxy sets this header itself; leave it out", at_name=True)
+                elif "api_key" in provider and isinstance(own, str) and header.lower() == own.lower():
+                    self._found.refuse(path, "api_key sets this header already; keep one", at_name=True)
+
+    def _keys(self) -> None:
+        names: dict[str, int] = {}
+        digests: dict[bytes, int] = {}
+        for i, key in self._keys_given():
+            name, secret = key.get("name"), key.get("key")
+            if isinstance(name, str) and names.setdefault(name, i) != i:
+                self._found.refuse(("keys", i, "name"), f"keys[{names[name]}] has this name already")
+            if isinstance(secret, Secret) and secret.reveal():
+                first = digests.setdefault(digest(secret), i)
+                if first != i:
+                    self._found.refuse(
+                        ("keys", i, "key"), f"the same key as keys[{first}]; each needs its own"
+                    )
+
+    def _reach(self) -> None:
+        """An open proxy on a network would let everyone spend the operator's money."""
+        server = self._section("server")
+        host = server.get("host", "127.0.0.1")
+        if self._value.get("keys") is None and isinstance(host, str) and not is_loopback(host):
+            self._found.refuse(
+                ("server", "host") if "host" in server else (),
+                "without `keys` the proxy is open to everyone, and listens on a loopback address only",
+                value=f"'{shortened(self._expansion.written.get(('server', 'host'), host))}'",
+                expected="`keys`, or 127.0.0.1, ::1 or localhost",
+            )
+
+    def _contexts(self) -> None:
+        for name, route in self._entries("routes"):
+            context = route.get("context")
+            if (
+                isinstance(context, dict)
+                and "budget_tokens" in context
+                and context.get("policy", "off") == "off"
+            ):
+                self._found.refuse(
+                    ("routes", name, "context", "budget_tokens"),
+                    "has no effect while policy is off",
+                    at_name=True,
+                    expected="policy: recent or relevant beside it",
+                )
+
+    def _read_schemas(self) -> None:
+        for name, source in self._section("schemas").items():
+            path = ("schemas", name)
+            if path in self._expansion.failed:
+                continue
+            if isinstance(source, str):
+                schema = self._schema_file(path, source)
+            elif isinstance(source, dict):
+                schema = source
+            else:
+                self._found.refuse(
+                    path, "wrong type", expected="the path of a JSON Schema file, or the schema itself"
+                )
+                continue
+            if schema is not None:
+                self._compile(path, schema, inline=isinstance(source, dict))
+
+    def _schema_file(self, path: Path, source: str) -> Any:
+        shown = shortened(self._expansion.written.get(path, source))
+        try:
+            return parse_schema(read_bounded(self._base_dir / source, MAX_SCHEMA_BYTES).decode())
+        except OSError as error:
+            self._found.refuse(path, f"cannot read the schema {shown}: {reason(error)}")
+        except json.JSONDecodeError as error:
+            self._found.refuse(path, f"{shown}:{error.lineno}:{error.colno}: not JSON: {error.msg}")
+        except (ValueError, RecursionError) as error:
+            why = "not UTF-8" if isinstance(error, UnicodeError) else f"nested deeper than {MAX_DEPTH} levels"
+            why = str(error) if isinstance(error, _Repeated) else why
+            self._found.refuse(path, f"cannot read the schema {shown}: {why}")
+        return None
+
+    def _compile(self, path: Path, schema: Any, *, inline: bool) -> None:
+        from schemas.compiled import compile_schema  # noqa: PLC0415  # 40 ms, only where there are schemas
+        from schemas.errors import SchemaRefused  # noqa: PLC0415  # comes with it
+
+        try:
+            compile_schema(schema)
+        except SchemaRefused as refused:
+            for problem in refused.problems:
+                inside = _steps(schema, problem.pointer) if inline else ()
+                at = f"at {shortened(problem.pointer)}: " if problem.pointer and not inline else ""
+                self._found.refuse((*path, *inside), f"the schema is refused: {at}{problem.message}")
+        else:
+            self.schemas[path[1] if isinstance(path[1], str) else ""] = schema
+
+
+class _Repeated(ValueError):
+    """A name that stands twice in one object."""
+
+
+def parse_schema(text: str) -> Any:
+    """The JSON of a schema file. Raises ValueError where it is no strict JSON or too deep."""
+    value = json.loads(text.removeprefix("\ufeff"), object_pairs_hook=_once, parse_constant=_no_constant)
+    _bounded(value, MAX_DEPTH)
+    return value
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for name, value in pairs:
+        if name in found:
+            raise _Repeated(f"'{shortened(name)}' stands twice in one object")
+        found[name] = value
+    return found
+
+
+def _no_constant(name: str) -> Any:
+    raise _Repeated(f"{name} is not JSON")
+
+
+def _bounded(value: Any, depth: int) -> None:
+    if depth == 0:
+        raise ValueError
+    for item in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
+        _bounded(item, depth - 1)
+
+
+def _steps(value: Any, pointer: str) -> Path:
+    """The path that a JSON pointer (RFC 6901) takes through `value`, as far as it leads."""
+    steps: list[str | int] = []
+    for part in pointer.split("/")[1:]:
+        name = part.replace("~1", "/").replace("~0", "~")
+        if isinstance(value, dict) and name in value:
+            steps.append(name)
+            value = value[name]
+        elif isinstance(value, list) and name.isdecimal() and int(name) < len(value):
+            steps.append(int(name))
+            value = value[int(name)]
+        else:
+            break
+    return tuple(steps)
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine reaches `host`."""
+    if host.lower() == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return False
+
+
+def digest(secret: Secret) -> bytes:
+    """What is kept of a client's key."""
+    return hashlib.sha256(secret.reveal().encode()).digest()

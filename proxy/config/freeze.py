@@ -1,0 +1,113 @@
+"""The typed configuration as the frozen values that the proxy works with."""
+
+from types import MappingProxyType
+from typing import Any
+
+from policies.cards import ModelCard, Price
+from policies.route import ContextRule, Limits, Repair, Route
+from proxy.config.checks import Findings, digest
+from proxy.config.models import ConfigModel, KeyModel, ModelModel, PriceModel, ProviderModel, RouteModel
+from proxy.snapshot import Budget, Key, Provider, Server, Snapshot, Timeouts
+
+
+def freeze(config: ConfigModel, schemas: dict[str, Any]) -> Snapshot:
+    """The snapshot of a configuration that passed every check; `schemas` are its schemas, parsed."""
+    server = config.server.model_dump()
+    providers = {name: _provider(name, p) for name, p in config.providers.items()}
+    models = {alias: _card(alias, m) for alias, m in config.models.items()}
+    return Snapshot(
+        server=Server(**{**server, "cors_origins": tuple(config.server.cors_origins)}),
+        store=config.store,
+        providers=MappingProxyType(providers),
+        models=MappingProxyType(models),
+        schemas=MappingProxyType(schemas),
+        routes=MappingProxyType(_routes(config)),
+        keys=None if config.keys is None else tuple(_key(k) for k in config.keys),
+    )
+
+
+def check_budgets(snapshot: Snapshot, found: Findings) -> None:
+    """Refuse a context budget that no model of its ladder can take."""
+    for name, route in snapshot.routes.items():
+        cards = [snapshot.card_for(alias) for alias in route.ladder]
+        windows = [card.window_tokens for card in cards if card]
+        budget = route.context.budget_tokens
+        known = [w for w in windows if w is not None]
+        if budget is not None and len(known) == len(windows) and budget > max(known):
+            found.refuse(
+                ("routes", name, "context", "budget_tokens"),
+                "more than any model of the ladder takes",
+                value=str(budget),
+                expected=f"at most {max(known)}",
+            )
+
+
+def _provider(name: str, given: ProviderModel) -> Provider:
+    return Provider(
+        name=name,
+        base_url=given.base_url,
+        dialect=given.dialect,
+        api_key=given.api_key,
+        api_key_header=given.api_key_header.lower(),
+        headers=MappingProxyType(dict(given.headers)),
+        query=MappingProxyType(dict(given.query)),
+        timeouts=Timeouts(**given.timeouts.model_dump()),
+        retries=given.retries,
+        trust_env=given.trust_env,
+    )
+
+
+def _card(alias: str, given: ModelModel) -> ModelCard:
+    return ModelCard(
+        alias=alias,
+        provider=given.provider,
+        name=None if alias.endswith("*") else given.name or alias,
+        price=_price(given.price),
+        window_tokens=given.window_tokens,
+        max_output_tokens=given.max_output_tokens,
+        can=None if given.can is None else frozenset(given.can),
+        breaker=given.breaker,
+    )
+
+
+def _price(given: PriceModel | None) -> Price | None:
+    return None if given is None else Price(**given.model_dump())
+
+
+def _routes(config: ConfigModel) -> dict[str, Route]:
+    """The routes, and a `default` where none is configured and one model alone could serve it."""
+    routes = {name: _route(name, r) for name, r in config.routes.items()}
+    named = [alias for alias in config.models if not alias.endswith("*")]
+    if "default" not in routes and len(named) == 1:
+        routes["default"] = Route("default", (named[0],))
+    return routes
+
+
+def _route(name: str, given: RouteModel) -> Route:
+    return Route(
+        name=name,
+        ladder=tuple(given.ladder),
+        schema=given.schema_,
+        repair=Repair(
+            accept=frozenset(given.repair.accept),
+            reask=given.repair.reask,
+            escalate=given.repair.escalate,
+            give_up=given.repair.give_up,
+        ),
+        stream=given.stream,
+        context=ContextRule(given.context.policy, given.context.budget_tokens),
+        limits=Limits(given.limits.attempts, given.limits.cost_usd, given.limits.deadline_s),
+        passthrough=given.passthrough,
+    )
+
+
+def _key(given: KeyModel) -> Key:
+    return Key(
+        name=given.name,
+        digest=digest(given.key),
+        routes=None if given.routes is None else frozenset(given.routes),
+        admin=given.admin,
+        budget=None if given.budget is None else Budget(given.budget.usd, given.budget.per),
+        rpm=given.rpm,
+        tpm=given.tpm,
+    )
