@@ -1,11 +1,11 @@
 """What the configuration comes to: frozen values that an exchange keeps from its first line to its last.
 
-`proxy/config.py` makes a Snapshot from YAML; nothing else does. A reload makes a new one and swaps one
+`proxy/config` makes a Snapshot from YAML; nothing else does. A reload makes a new one and swaps one
 reference, so that a running exchange never sees half of a change.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from policies.cards import ModelCard
@@ -76,6 +76,8 @@ class Provider:
     query: Mapping[str, str] = field(default_factory=dict)
     timeouts: Timeouts = field(default_factory=Timeouts)
     retries: int = 1
+    stream_usage: bool = True
+    """Ask for usage on streams (`stream_options`), hidden from clients that did not; false for servers that refuse it."""
     trust_env: bool = False
     """Use HTTP(S)_PROXY of the environment for this provider."""
 
@@ -114,10 +116,28 @@ class Snapshot:
     routes: Mapping[str, Route]
     keys: tuple[Key, ...] | None = None
 
-    def card_for(self, alias: str) -> ModelCard | None:
-        """The model that `alias` names: an exact alias, else the longest pattern that matches."""
-        card = self.models.get(alias)
+    def card_for(self, asked: str) -> ModelCard | None:
+        """The model that `asked` names: an alias, else the longest pattern that fits, else `provider/name`.
+
+        The card's `name` is what goes upstream. Its `alias` is always a word of the configuration, so that it
+        may be a metric's label: the pattern that fitted, or `provider/*` for a name that no alias has.
+        """
+        card = self.models.get(asked)
         if card is not None:
-            return card
-        fits = [a for a in self.models if a.endswith("*") and alias.startswith(a[:-1])]
-        return self.models[max(fits, key=len)] if fits else None
+            return card if card.name is not None else replace(card, name=asked)
+        fits = [a for a in self.models if a.endswith("*") and asked.startswith(a[:-1])]
+        if fits:
+            return replace(self.models[max(fits, key=len)], name=asked)
+        provider, found, name = asked.partition("/")
+        if not (found and name and provider in self.providers):
+            return None
+        same = (c for c in self.models.values() if (c.provider, c.name) == (provider, name))
+        return next(same, None) or ModelCard(alias=f"{provider}/*", provider=provider, name=name)
+
+    def pinned(self, asked: str, route: Route | None = None) -> Route:
+        """`route` with `asked` as its only model; the default route where none is given.
+
+        Without a default route every model is still callable by its name, with no policies of its own.
+        """
+        policies = route or self.routes.get("default")
+        return Route("default", (asked,)) if policies is None else replace(policies, ladder=(asked,))
