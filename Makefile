@@ -47,7 +47,7 @@ lock: env  ## writes requirements/*.lock after a change of pyproject.toml (newer
 
 BENCHMARKS ?= $(filter-out __%,$(basename $(notdir $(wildcard benchmarks/*.py))))
 bench: env  ## measures: every script in benchmarks/, or those that BENCHMARKS="..." names
-	@set -e; for name in $(BENCHMARKS); do echo "== $$name"; $(BIN)/python -m benchmarks.$$name $(ARGS); done
+	@set -e; for name in $(BENCHMARKS); do echo "== $$name"; $(BIN)/python benchmarks/$$name.py $(ARGS); done
 
 clean:  ## removes what make has built (.venv and caches); your configuration and ledger stay
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
