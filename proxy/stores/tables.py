@@ -1,0 +1,307 @@
+"""The tables in SQLite, how they came to be, and how values become their rows.
+
+Everything that a client or an upstream may have written is bounded here once more: a text with a lone
+surrogate or a number of 64 bits would otherwise refuse a whole batch of rows.
+"""
+
+import sqlite3
+from collections.abc import Iterable, Sequence
+from dataclasses import fields
+from typing import Any
+
+from proxy.stores.base import Attempt, Exchange, Figures, Group, Outcome, Row, Scope
+
+_MAX_TEXT = 512
+_MAX_WHOLE = 10**15
+"""A million USD in nano-USD: no attempt costs or saves more; sums of rows stay far from 64 bits."""
+
+MIGRATIONS: tuple[str, ...] = (
+    """
+    CREATE TABLE attempts (
+        seq INTEGER PRIMARY KEY,
+        id TEXT NOT NULL UNIQUE,
+        exchange TEXT NOT NULL,
+        ts_ns INTEGER NOT NULL,
+        route TEXT NOT NULL,
+        alias TEXT NOT NULL,
+        model TEXT NOT NULL,
+        provider TEXT NOT NULL,
+        key TEXT,
+        run TEXT,
+        step TEXT,
+        number INTEGER NOT NULL,
+        purpose TEXT NOT NULL,
+        stream INTEGER NOT NULL,
+        reserved_nanousd INTEGER,
+        owner TEXT NOT NULL,
+        status TEXT NOT NULL DEFAULT 'open',
+        input_tokens INTEGER NOT NULL DEFAULT 0,
+        output_tokens INTEGER NOT NULL DEFAULT 0,
+        cached_tokens INTEGER NOT NULL DEFAULT 0,
+        cache_write_tokens INTEGER NOT NULL DEFAULT 0,
+        reasoning_tokens INTEGER NOT NULL DEFAULT 0,
+        reported INTEGER NOT NULL DEFAULT 0,
+        cost_nanousd INTEGER,
+        saved_routing INTEGER,
+        saved_trimming INTEGER,
+        saved_caching INTEGER,
+        saved_patch INTEGER,
+        verdict TEXT,
+        repairs TEXT NOT NULL DEFAULT '',
+        failure TEXT,
+        latency_ms REAL,
+        ttft_ms REAL
+    );
+    CREATE INDEX attempts_ts ON attempts (ts_ns);
+    CREATE INDEX attempts_exchange ON attempts (exchange);
+    CREATE INDEX attempts_open ON attempts (owner) WHERE status = 'open';
+    CREATE TABLE schemas (
+        seq INTEGER PRIMARY KEY,
+        name TEXT NOT NULL,
+        version TEXT NOT NULL,
+        text TEXT NOT NULL,
+        created_ns INTEGER NOT NULL,
+        UNIQUE (name, version)
+    );
+    CREATE TABLE bindings (route TEXT PRIMARY KEY, schema TEXT NOT NULL, version TEXT) WITHOUT ROWID;
+    CREATE TABLE keys (
+        name TEXT PRIMARY KEY,
+        digest BLOB NOT NULL,
+        created_ns INTEGER NOT NULL,
+        routes TEXT,
+        admin INTEGER NOT NULL,
+        budget_nanousd INTEGER,
+        budget_per TEXT,
+        rpm INTEGER,
+        tpm INTEGER,
+        revoked_ns INTEGER
+    ) WITHOUT ROWID;
+    CREATE TABLE notes (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+    """,
+)
+"""Step n makes user_version n+1 of version n. A step that was released is never changed."""
+
+_OUTCOME = (
+    "purpose",
+    "status",
+    "input_tokens",
+    "output_tokens",
+    "cached_tokens",
+    "cache_write_tokens",
+    "reasoning_tokens",
+    "reported",
+    "cost_nanousd",
+    "saved_routing",
+    "saved_trimming",
+    "saved_caching",
+    "saved_patch",
+    "verdict",
+    "repairs",
+    "failure",
+    "latency_ms",
+    "ttft_ms",
+)
+_INTENT = (*(name for name in Attempt._fields if name != "purpose"), "owner", "purpose")
+_ALL = (*_INTENT[:-1], *_OUTCOME)
+_ROW = tuple(field.name for field in fields(Row))
+_UNDECIDED = "attempts.status IN ('open', 'unsettled')"
+
+_INSERT_INTENT = (
+    f"INSERT INTO attempts ({', '.join(_INTENT)}) VALUES ({', '.join('?' * len(_INTENT))}) "  # noqa: S608 - names from above
+    "ON CONFLICT (id) DO NOTHING"
+)
+_INSERT_SETTLED = (
+    f"INSERT INTO attempts ({', '.join(_ALL)}) VALUES ({', '.join('?' * len(_ALL))}) "  # noqa: S608 - names from above
+    f"ON CONFLICT (id) DO UPDATE SET {', '.join(f'{name} = excluded.{name}' for name in _OUTCOME)} WHERE {_UNDECIDED}"
+)
+_SETTLE = (
+    f"UPDATE attempts SET purpose = COALESCE(?, purpose), {', '.join(f'{name} = ?' for name in _OUTCOME[1:])} "  # noqa: S608 - names from above
+    f"WHERE id = ? AND {_UNDECIDED}"
+)
+_SELECT_ROWS = f"SELECT {', '.join(_ROW)} FROM attempts"  # noqa: S608 - names from above
+_SELECT_ROWS_AFTER = (
+    f"SELECT seq, {', '.join(_ROW)} FROM attempts "  # noqa: S608 - names from above
+    "WHERE seq > ? AND ts_ns >= ? AND ts_ns < ? ORDER BY seq LIMIT ?"
+)
+OPEN_OWNERS = "SELECT DISTINCT owner FROM attempts WHERE status = 'open'"
+UNSETTLE = "UPDATE attempts SET status = 'unsettled' WHERE status = 'open' AND owner = ?"
+
+_GROUP_SQL: dict[Group, str] = {
+    "route": "route",
+    "model": "alias",
+    "key": "key",
+    "purpose": "purpose",
+    "day": "date(ts_ns / 1000000000, 'unixepoch')",
+}
+_FIGURES_SQL = """
+    COUNT(DISTINCT exchange), COUNT(*),
+    COALESCE(SUM(input_tokens), 0), COALESCE(SUM(cached_tokens), 0), COALESCE(SUM(output_tokens), 0),
+    COALESCE(SUM(cost_nanousd), 0),
+    COALESCE(SUM(saved_routing + saved_trimming + saved_caching + saved_patch), 0),
+    COUNT(*) FILTER (WHERE cost_nanousd IS NULL AND status <> 'unsettled'),
+    COUNT(*) FILTER (WHERE status = 'unsettled'),
+    COALESCE(SUM(reserved_nanousd) FILTER (WHERE status = 'unsettled'), 0)
+"""
+
+
+def migrate(connection: sqlite3.Connection) -> None:
+    """The tables are those of this version. Raises ValueError where a newer version made them."""
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        have = int(connection.execute("PRAGMA user_version").fetchone()[0])
+        for number, script in enumerate(MIGRATIONS[have:], have + 1):
+            for statement in script.split(";"):
+                if statement.strip():
+                    connection.execute(statement)
+            connection.execute(f"PRAGMA user_version = {number}")
+    except BaseException:
+        connection.execute("ROLLBACK")
+        raise
+    connection.execute("COMMIT")
+    if have > len(MIGRATIONS):
+        raise ValueError(f"its tables are of version {have}, this program knows up to {len(MIGRATIONS)}")
+
+
+def write_attempts(
+    connection: sqlite3.Connection, items: Iterable[Attempt | tuple[str, Outcome]], owner: str
+) -> None:
+    """Intents and outcomes, in the order they were queued, are in the tables.
+
+    An attempt that began and ended within `items` is written once, as a whole.
+    """
+    begun: dict[str, Attempt] = {}
+    whole: list[tuple[Any, ...]] = []
+    settled: list[tuple[Any, ...]] = []
+    for item in items:
+        if isinstance(item, Attempt):
+            begun.setdefault(item.id, item)
+            continue
+        attempt_id, outcome = item
+        attempt = begun.pop(attempt_id, None)
+        if attempt is None:
+            settled.append((*_outcome_values(outcome, None), _text(attempt_id)))
+        else:
+            whole.append((*_intent_values(attempt, owner)[:-1], *_outcome_values(outcome, attempt.purpose)))
+    if whole:
+        connection.executemany(_INSERT_SETTLED, whole)
+    if begun:
+        connection.executemany(_INSERT_INTENT, [_intent_values(attempt, owner) for attempt in begun.values()])
+    if settled:
+        connection.executemany(_SETTLE, settled)
+
+
+def _intent_values(attempt: Attempt, owner: str) -> tuple[Any, ...]:
+    return (
+        _text(attempt.id),
+        _text(attempt.exchange),
+        int(attempt.ts_ns),
+        _text(attempt.route),
+        _text(attempt.alias),
+        _text(attempt.model),
+        _text(attempt.provider),
+        _text(attempt.key),
+        _text(attempt.run),
+        _text(attempt.step),
+        attempt.number,
+        1 if attempt.stream else 0,
+        _whole(attempt.reserved_nanousd),
+        owner,
+        attempt.purpose,
+    )
+
+
+def _outcome_values(outcome: Outcome, purpose: str | None) -> tuple[Any, ...]:
+    usage, saved = outcome.usage, outcome.saved
+    return (
+        outcome.purpose or purpose,
+        outcome.status,
+        _whole(usage.input_tokens),
+        _whole(usage.output_tokens),
+        _whole(usage.cached_tokens),
+        _whole(usage.cache_write_tokens),
+        _whole(usage.reasoning_tokens),
+        1 if usage.reported else 0,
+        _whole(outcome.cost_nanousd),
+        None if saved is None else _whole(saved.routing),
+        None if saved is None else _whole(saved.trimming),
+        None if saved is None else _whole(saved.caching),
+        None if saved is None else _whole(saved.patch),
+        _text(outcome.verdict),
+        _text(",".join(outcome.repairs)) if outcome.repairs else "",
+        _text(outcome.failure),
+        outcome.latency_ms,
+        outcome.ttft_ms,
+    )
+
+
+def _text(value: str | None) -> str | None:
+    if value is None or (len(value) <= _MAX_TEXT and value.isascii()):
+        return value
+    return value[:_MAX_TEXT].encode("utf-8", "replace").decode("utf-8")
+
+
+def _whole(value: int | None) -> int | None:
+    if value is None or -_MAX_WHOLE <= value <= _MAX_WHOLE:
+        return value
+    return _MAX_WHOLE if value > 0 else -_MAX_WHOLE
+
+
+def row_of(values: Sequence[Any]) -> Row:
+    """A row as _SELECT_ROWS gives it."""
+    row = list(values)
+    for name in ("stream", "reported"):
+        position = _ROW.index(name)
+        row[position] = bool(row[position])
+    return Row(*row)
+
+
+def select_rows_after(
+    after: int, from_ns: int, to_ns: int, limit: int, connection: sqlite3.Connection
+) -> list[tuple[int, Row]]:
+    """The next `limit` rows after the place `after`, each with its own place."""
+    found = connection.execute(_SELECT_ROWS_AFTER, (after, from_ns, to_ns, limit))
+    return [(values[0], row_of(values[1:])) for values in found]
+
+
+def select_figures(
+    connection: sqlite3.Connection, from_ns: int, to_ns: int, by: Sequence[Group]
+) -> list[tuple[tuple[str | None, ...], Figures]]:
+    """Sums by group, in the groups' order; one row without groups."""
+    groups = [_GROUP_SQL[group] for group in by]
+    tail = f"GROUP BY {', '.join(groups)} ORDER BY {', '.join(groups)}" if groups else ""
+    sql = (
+        f"SELECT {', '.join([*groups, _FIGURES_SQL])} FROM attempts "  # noqa: S608 - from the table above
+        f"WHERE ts_ns >= ? AND ts_ns < ? AND status <> 'open' {tail}"
+    )
+    found = connection.execute(sql, (from_ns, to_ns)).fetchall()
+    return [(tuple(row[: len(groups)]), Figures(*row[len(groups) :])) for row in found]
+
+
+def select_spent(connection: sqlite3.Connection, scope: Scope, name: str, from_ns: int, to_ns: int) -> int:
+    """Nano-USD of one scope; unsettled attempts count as reserved."""
+    column = {"route": "route", "key": "key", "run": "run"}[scope]
+    sql = (
+        "SELECT COALESCE(SUM(CASE status WHEN 'unsettled' THEN reserved_nanousd ELSE cost_nanousd END), 0) "  # noqa: S608 - from the table above
+        f"FROM attempts WHERE ts_ns >= ? AND ts_ns < ? AND {column} = ?"
+    )
+    return int(connection.execute(sql, (from_ns, to_ns, name)).fetchone()[0])
+
+
+def select_exchanges(connection: sqlite3.Connection, ids: Sequence[str]) -> tuple[Exchange, ...]:
+    """These exchanges, in the order of `ids`; one that is not there is left out."""
+    sql = f"{_SELECT_ROWS} WHERE exchange IN ({', '.join('?' * len(ids))}) ORDER BY ts_ns, number, seq"
+    attempts: dict[str, list[Row]] = {}
+    for values in connection.execute(sql, ids):
+        row = row_of(values)
+        attempts.setdefault(row.exchange, []).append(row)
+    return tuple(Exchange(i, tuple(attempts[i])) for i in ids if i in attempts)
+
+
+def newest_exchange_ids(connection: sqlite3.Connection, limit: int) -> list[str]:
+    """The exchanges with the newest attempts, newest first."""
+    # an exchange has few attempts: looking at eight times as many rows finds enough of them without a scan
+    sql = (
+        "SELECT exchange FROM (SELECT exchange, ts_ns FROM attempts ORDER BY ts_ns DESC LIMIT ?) "
+        "GROUP BY exchange ORDER BY MAX(ts_ns) DESC, exchange LIMIT ?"
+    )
+    return [row[0] for row in connection.execute(sql, (limit * 8, limit))]
