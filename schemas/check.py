@@ -39,9 +39,10 @@ class Mended:
     """What `mend` makes of a text.
 
     `text` is what may be delivered: the very input where nothing had to change ("valid"), the mended
-    value as compact JSON ("repaired"), or None ("invalid"). `value` is its parsed form; it is
-    meaningless when invalid. `problems` says what stands in the way of an invalid text, against the
-    best reading there was; `changes` is empty unless repaired.
+    value as compact JSON ("repaired"), or None ("invalid"). `value` is its parsed form. `problems` says
+    what stands in the way of an invalid text, against the best reading there was: where `parsed` is
+    true `value` is that reading, so that a patch can be merged into it; where it is false nothing in
+    the text could be read. `changes` is empty unless repaired.
     """
 
     verdict: Literal["valid", "repaired", "invalid"]
@@ -49,3 +50,4 @@ class Mended:
     value: Any = None
     changes: tuple[Change, ...] = field(default=())
     problems: tuple[Problem, ...] = field(default=())
+    parsed: bool = False

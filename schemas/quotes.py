@@ -1,0 +1,274 @@
+"""Strings of broken JSON: which quotes open one, where it ends, what it says.
+
+Where a string ends is the hardest question of a broken text: quotes inside may be unescaped, the
+closing one may be missing. Each possible end gets a price by what follows it.
+"""
+
+import re
+import textwrap
+from typing import Literal, NamedTuple
+
+Context = Literal["key", "member", "item"]
+
+OPENER = re.compile(r"\\{0,3}(?:\"\"\"(?!\")|'''(?!')|[\"'`´“”„‟‘’‚‛])")
+
+_CLOSERS = {
+    '"': '"',
+    "'": "'",
+    "`": "`´'",
+    "´": "´`",
+    "“": '”“"‟',
+    "”": '”“"',
+    "„": '”“"‟',
+    "‟": '”“"',
+    "‘": "’‘'‛",
+    "’": "’‘'",
+    "‚": "’‘'",
+    "‛": "’‘'",
+}
+_CLOSE = {opener: re.compile(f"[{closers}]") for opener, closers in _CLOSERS.items()}
+_ESCAPED_CLOSE = re.compile(r'(\\+)(["\'])')
+
+_S = r"[\s\u200b\u2060\ufeff]{0,200}"
+_KEY = (
+    r"(?:\\{0,3}\"[^\"\n]{0,120}\"|'[^'\n]{0,120}'|`[^`\n]{0,120}[`´]|[“”][^“”\"\n]{0,120}[“”\"]|‘[^‘’\n]{0,120}’"
+    r"|[A-Za-z_$][\w$.-]{0,80}\"?)"
+)
+KEY_LIKE = re.compile(rf"{_S}{_KEY}{_S}(?::(?!//)|=)")
+_QUOTED_KEY_LIKE = re.compile(rf"{_S}(?:{_KEY[3:-1].rsplit('|', 1)[0]}){_S}[:=]")
+_COMMENT = re.compile(r"//|/\*|#|<!--")
+_VALUE_LIKE = re.compile(
+    r"[\s\u200b\ufeff]*(?:\\?[\"'`“‘{\[(\d\]}]|-\d|\.\.\.|(?:true|false|null|True|False|None)\b|//|/\*|$)"
+)
+_NEXT = re.compile(r"[ \t\r\n\u00a0\u200b\ufeff]*")
+_CONCAT = re.compile(r"\+\s*[\"'`]")
+_END_OF_BLOCK = re.compile(r"\s*(?:```|$)")
+
+_MEMBER_BREAK = re.compile(
+    rf"[ \t]*(?:,{_S}(?={_KEY}{_S}:(?!//))|,?[ \t]*\r?\n(?={_S}(?:[}}\]]|{_KEY}{_S}:(?!//)))|(?=[}}\]][\s}}\],;]*(?:```|$)))"
+)
+_ITEM_BREAK = re.compile(
+    r"[ \t]*(?:,(?=[ \t]*(?:[\"'\d\]{\[]|\r?\n))|,?[ \t]*\r?\n(?=\s*[\"'\]}\d{\[])|(?=[\]}][\s}\],;]*(?:```|$)))"
+)
+_KEY_BREAK = re.compile(r"[ \t]*(?=:)")
+
+MAX_ENDS = 24
+WINDOW = 6000
+
+
+class End(NamedTuple):
+    """A possible end: the content is `text[start:stop]`, reading goes on at `resume`."""
+
+    cost: float
+    stop: int
+    resume: int
+    quotes: int
+    """Unescaped quotes that become part of the content."""
+    missing: bool
+    """Whether there is no closing quote at this end."""
+
+
+def after_cost(text: str, position: int, context: Context, stack: list[str]) -> float:
+    """How odd it is that a string ends before `position`: 0 is as it should be, 3 is hardly possible.
+
+    `stack` holds the closers of the open containers, outermost first.
+    """
+    follow = _NEXT.match(text, position).end()  # type: ignore[union-attr]  # matches the empty string
+    char = text[follow : follow + 1]
+    if context == "key":
+        if char in (":", "="):
+            return 0.0
+        return 2.0 if char else 0.5
+    if char in ("", ";"):
+        return 0.0 if len(stack) <= 1 or not char else 1.0
+    if char == ",":
+        if context == "item":
+            return 0.0 if _VALUE_LIKE.match(text, follow + 1) else 1.4
+        ahead = follow + 1
+        return 0.0 if KEY_LIKE.match(text, ahead) or _ENDS_MEMBERS.match(text, ahead) else 2.6
+    if char in "}])":
+        return _closing_cost(text, follow, context, stack)
+    if char == "\\" and text[follow + 1 : follow + 2] in ("n", '"'):
+        return 1.0
+    if _COMMENT.match(text, follow):
+        return 0.2
+    if char == "+" and _CONCAT.match(text, follow):
+        return 0.0
+    if text.startswith("```", follow):
+        return 0.2
+    if context == "member":
+        if KEY_LIKE.match(text, follow):
+            return 0.3 if "\n" in text[position:follow] else 0.8
+        return 3.0
+    if char == "{" or "\n" in text[position:follow]:
+        return 0.8
+    if char in "\"'" and follow > position:
+        return 1.2
+    return 1.0 if char.isdigit() and follow > position else 3.0
+
+
+_ENDS_MEMBERS = re.compile(r"[\s,]*(?:[}\]]|\.\.\.|//|/\*|#|<!--|```|$)")
+
+
+def _closing_cost(text: str, position: int, context: Context, stack: list[str]) -> float:
+    """How odd the closers at `position` are: they should close what is open, and then go on as JSON does."""
+    depth = len(stack)
+    cost = 0.0
+    at = position
+    for _ in range(8):
+        char = text[at : at + 1]
+        if char not in ("}", "]", ")") or not char:
+            break
+        if depth and stack[depth - 1] == char:
+            depth -= 1
+        elif char in stack[:depth]:
+            while stack[depth - 1] != char:
+                depth -= 1
+                cost += 0.4
+            depth -= 1
+        else:
+            cost += 0.8
+        at = _NEXT.match(text, at + 1).end()  # type: ignore[union-attr]
+    char = text[at : at + 1]
+    if not char or text.startswith("```", at) or _COMMENT.match(text, at) or char == ";":
+        return cost
+    if not depth:
+        # Something follows the root: prose perhaps, but a comma or quote means we are inside a string.
+        return cost + (2.0 if char in ",\"'" and not KEY_LIKE.match(text, at + 1) else 0.9)
+    if char == ",":
+        if stack[depth - 1] == "}":
+            plausible = KEY_LIKE.match(text, at + 1) or _ENDS_MEMBERS.match(text, at + 1)
+        else:
+            plausible = _VALUE_LIKE.match(text, at + 1)
+        return cost if plausible else cost + 2.5
+    if char in "\"'{[" or KEY_LIKE.match(text, at):
+        return cost + 0.5
+    return cost + 2.0
+
+
+def ends(text: str, opener: re.Match[str], context: Context, stack: list[str]) -> list[End]:
+    """Possible ends of the string that `opener` opens, the cheapest first; never empty.
+
+    Looks at a bounded number of quotes and characters, so that a hostile text costs linear time.
+    """
+    mark = opener.group()
+    start = opener.end()
+    if len(mark) >= 3 and mark[-1] == mark[-3]:
+        return _triple_ends(text, mark[-3:], start)
+    found: list[End] = []
+    quotes = 0
+    for stop, resume in _closing_quotes(text, mark, start):
+        cost = after_cost(text, resume, context, stack)
+        found.append(End(cost + 0.7 * min(quotes, 6), stop, resume, quotes, missing=False))
+        if cost == 0.0:
+            break
+        quotes += 1
+        if quotes == MAX_ENDS:
+            break
+    if found and found[0].cost == 0.0:
+        return found
+    limit = found[-1].stop if found and found[-1].cost < 1 else min(len(text), start + WINDOW)
+    found.extend(_missing_ends(text, start, limit, context))
+    if not found or all(end.cost >= 2.0 for end in found):
+        found.append(End(1.4 if context != "key" else 3.0, len(text), len(text), 0, missing=True))
+    found.sort(key=lambda end: end.cost)
+    return found
+
+
+def all_ends(text: str, opener: re.Match[str], context: Context, stack: list[str]) -> list[End]:
+    """As `ends`, but also looks beyond an end that seems perfect: it led to trouble later."""
+    mark = opener.group()
+    found: list[End] = []
+    for quotes, (stop, resume) in enumerate(_closing_quotes(text, mark, opener.end())):
+        cost = after_cost(text, resume, context, stack)
+        found.append(End(cost + 0.7 * min(quotes, 6), stop, resume, quotes, missing=False))
+        if quotes >= MAX_ENDS // 2:
+            break
+    found.extend(_missing_ends(text, opener.end(), min(len(text), opener.end() + WINDOW), context))
+    found.sort(key=lambda end: end.cost)
+    return found or [End(1.4, len(text), len(text), 0, missing=True)]
+
+
+def _closing_quotes(text: str, mark: str, start: int):  # type: ignore[no-untyped-def]
+    """(stop, resume) of each quote that may close a string opened by `mark`."""
+    slashes = len(mark) - 1 if mark[0] == "\\" else 0
+    if slashes:
+        quote = mark[-1]
+        for match in _ESCAPED_CLOSE.finditer(text, start):
+            if match.group(2) == quote and len(match.group(1)) == slashes:
+                yield match.start(), match.end()
+        return
+    at = start
+    pattern = _CLOSE[mark]
+    while (match := pattern.search(text, at)) is not None:
+        stop = match.start()
+        back = stop
+        while back > start and text[back - 1] == "\\":
+            back -= 1
+        at = stop + 1
+        if (stop - back) % 2 == 0:
+            yield stop, at
+
+
+def _triple_ends(text: str, mark: str, start: int) -> list[End]:
+    stop = text.find(mark, start)
+    if stop < 0:
+        return [End(1.4, len(text), len(text), 0, missing=True)]
+    return [End(0.0, stop, stop + 3, 0, missing=False)]
+
+
+def _missing_ends(text: str, start: int, limit: int, context: Context) -> list[End]:
+    """Ends where a closing quote is missing: before a line break, a comma, a bracket or a colon."""
+    pattern = {"member": _MEMBER_BREAK, "item": _ITEM_BREAK, "key": _KEY_BREAK}[context]
+    found = []
+    for count, match in enumerate(pattern.finditer(text, start, limit)):
+        if count == 2:
+            break
+        if context == "key" and not 0 < match.start() - start <= 60:
+            break
+        stop = match.start()
+        skipped = text.count('"', start, stop)
+        found.append(End(1.4 + 0.7 * skipped + 0.3 * count, stop, stop, skipped, missing=True))
+    return found
+
+
+_ESCAPE = re.compile(r"\\(?:u([0-9a-fA-F]{4})|x([0-9a-fA-F]{2})|(\r?\n)|(.))", re.DOTALL)
+_SIMPLE = {
+    "n": "\n",
+    "t": "\t",
+    "r": "\r",
+    "b": "\b",
+    "f": "\f",
+    '"': '"',
+    "\\": "\\",
+    "/": "/",
+    "'": "'",
+    "`": "`",
+}
+
+
+def unescape(raw: str) -> str:
+    """The characters that `raw` stands for; a backslash that escapes nothing stays a backslash."""
+    if "\\" not in raw:
+        return raw
+    said = _ESCAPE.sub(_unescaped, raw)
+    if any("\ud800" <= char <= "\udfff" for char in said):
+        said = said.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "surrogatepass")
+    return said
+
+
+def _unescaped(match: re.Match[str]) -> str:
+    code, byte, newline, char = match.groups()
+    if code or byte:
+        return chr(int(code or byte, 16))
+    if newline:
+        return newline
+    return _SIMPLE.get(char, "\\" + char)
+
+
+def block(raw: str) -> str:
+    """The content of a triple-quoted block: without the line breaks and indentation round it."""
+    if "\n" not in raw:
+        return raw
+    first, _, rest = raw.partition("\n")
+    return (textwrap.dedent(rest) if not first.strip() else raw).strip("\r\n").rstrip()
