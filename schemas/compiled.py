@@ -1,45 +1,111 @@
 """A JSON Schema made ready: checked once, compiled once, then asked many times."""
 
 import hashlib
-import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import jsonschema_rs
 
 from schemas.check import Problem
+from schemas.dialect import Examined, examine
 from schemas.errors import SchemaRefused
+from schemas.explain import explain, worded
+from schemas.patterns import LINEAR, is_pattern, patterns_of, why_refused
+from schemas.vocabulary import Dialect
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Compiled:
-    """A schema that may be used: `schema` as it came, `version` the hash of its content."""
+    """A schema that may be used: `schema` equals what came, `version` is the hash of its content.
+
+    `examined` holds what was found out about it.
+    """
 
     schema: Any
     version: str
-    _validator: Any
+    examined: Examined
+    _validator: jsonschema_rs.Validator
+
+    @property
+    def dialect(self) -> Dialect:
+        """The dialect of JSON Schema that it is read in."""
+        return self.examined.dialect
 
     def is_valid(self, value: Any) -> bool:
-        """Whether `value` satisfies the schema."""
-        return bool(self._validator.is_valid(value))
+        """Whether `value` satisfies the schema.
+
+        Its depth must be bounded, as that of every value of `schemas.strict` and `schemas.lenient` is
+        (64): the validator recurses, and 100,000 levels end the process.
+        """
+        try:
+            return self._validator.is_valid(value)
+        except UnicodeEncodeError:
+            # Lone surrogates are legal JSON, yet no UTF-8: another single character stands in.
+            return self._is_valid(without_surrogates(value))
+        except (ValueError, RecursionError):
+            return False
+
+    def _is_valid(self, value: Any) -> bool:
+        try:
+            return self._validator.is_valid(value)
+        except (ValueError, RecursionError):
+            return False
 
     def problems(self, value: Any, limit: int = 20) -> tuple[Problem, ...]:
         """The first `limit` problems of `value`, empty when it is valid."""
-        found = []
-        for error in self._validator.iter_errors(value):
-            pointer = "".join(f"/{str(p).replace('~', '~0').replace('/', '~1')}" for p in error.instance_path)
-            keyword = str(error.schema_path[-1]) if error.schema_path else "schema"
-            found.append(Problem(pointer, keyword, f"fails {keyword}", error.message))
-            if len(found) == limit:
-                break
-        return tuple(found)
+        if self.is_valid(value):
+            return ()
+        return explain(self.examined, self._validator, value, limit)
 
 
 def compile_schema(schema: Any) -> Compiled:
-    """Make `schema` ready. Raises SchemaRefused where it is not one we work with."""
+    """Make `schema` ready. Raises SchemaRefused where it is not one we work with.
+
+    Dialects: those of `schemas.vocabulary`; formats are asserted; patterns are of linear time.
+    """
+    examined = examine(schema)
+    version = hashlib.sha256(examined.text.encode()).hexdigest()[:16]
+    return Compiled(examined.schema, version, examined, _validator_of(examined))
+
+
+def _validator_of(examined: Examined) -> jsonschema_rs.Validator:
     try:
-        validator = jsonschema_rs.validator_for(schema, validate_formats=True, offline=True)
-    except (ValueError, TypeError) as error:
-        raise SchemaRefused([Problem("", "schema", "not a valid JSON Schema", str(error))]) from error
-    text = json.dumps(schema, sort_keys=True, separators=(",", ":"))
-    return Compiled(schema, hashlib.sha256(text.encode()).hexdigest()[:16], validator)
+        return examined.dialect.validator(
+            examined.schema, validate_formats=True, offline=True, pattern_options=LINEAR
+        )
+    except jsonschema_rs.ValidationError as error:
+        raise SchemaRefused(_metaschema_problems(examined, error)) from error
+    except ValueError as error:
+        raise SchemaRefused([Problem("", "schema", "not a valid JSON Schema", str(error)[:200])]) from error
+
+
+def _metaschema_problems(examined: Examined, error: jsonschema_rs.ValidationError) -> list[Problem]:
+    """A pattern that the linear engine cannot do is named as such, all else by its first error."""
+    refused = [
+        Problem(pointer, "pattern", why_refused(pattern), pattern[:200])
+        for place in examined.places
+        for pointer, pattern in patterns_of(place)
+        if not is_pattern(examined.dialect, pattern)
+    ]
+    if refused:
+        return refused[:20]
+    problem = worded(error)
+    if problem.pointer.endswith("/type"):
+        types = "null, boolean, integer, number, string, array, object"
+        return [
+            replace(
+                problem, keyword="type", message=f"not a type: expected one of {types}, or a list of them"
+            )
+        ]
+    return [problem]
+
+
+def without_surrogates(value: Any) -> Any:
+    """`value` with each lone surrogate replaced by one character that no text holds, lengths kept."""
+    if isinstance(value, str):
+        return "".join("\U0010ffff" if "\ud800" <= char <= "\udfff" else char for char in value)
+    if isinstance(value, list):
+        return [without_surrogates(part) for part in value]
+    if isinstance(value, dict):
+        return {without_surrogates(key): without_surrogates(held) for key, held in value.items()}
+    return value
