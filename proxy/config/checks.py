@@ -99,15 +99,20 @@ class Checks:
                 yield i, key
 
     def _names(self) -> None:
-        for section in ("providers", "schemas", "routes"):
-            for name in self._section(section):
-                if not _NAME.match(name):
-                    self._found.refuse(
-                        (section, name),
-                        "not a name",
-                        at_name=True,
-                        expected="letters, digits, '.', '_' and '-', at most 64, the first a letter or digit",
-                    )
+        named: list[tuple[Path, Any]] = [
+            ((section, name), name)
+            for section in ("providers", "schemas", "routes")
+            for name in self._section(section)
+        ]
+        named += [(("keys", i, "name"), key.get("name")) for i, key in self._keys_given()]
+        for path, name in named:
+            if isinstance(name, str) and path not in self._expansion.failed and not _NAME.match(name):
+                self._found.refuse(
+                    path,
+                    "not a name",
+                    at_name=path[0] != "keys",
+                    expected="letters, digits, '.', '_' and '-', at most 64, the first a letter or digit",
+                )
         for alias in self._section("models"):
             if alias != "*" and not _ALIAS.match(alias.removesuffix("*")):
                 self._found.refuse(

@@ -53,6 +53,7 @@ def _provider(name: str, given: ProviderModel) -> Provider:
         query=MappingProxyType(dict(given.query)),
         timeouts=Timeouts(**given.timeouts.model_dump()),
         retries=given.retries,
+        stream_usage=given.stream_usage,
         trust_env=given.trust_env,
     )
 

@@ -40,9 +40,10 @@ def _typed(value: Any) -> Any:
 
 def _amount(value: Any) -> Decimal:
     """An amount of USD without the loss of a float: its shortest text is what was written."""
-    text = repr(value) if isinstance(value, int | float) and not isinstance(value, bool) else value
-    if isinstance(text, str) and "e" in text:  # repr of 0.00001
-        text = format(Decimal(text), "f")
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        text: Any = format(Decimal(repr(value)), "f")  # without an exponent
+    else:
+        text = value
     if not isinstance(text, str) or not _AMOUNT.match(text):
         raise ValueError("not an amount of USD")
     return Decimal(text)
@@ -188,10 +189,14 @@ class ProviderModel(_Strict):
     query: dict[str, Annotated[str, Words("a text, in quotes where it looks like a number")]] = Field(
         default={}, description="Query parameters for each call (Azure: `api-version`)."
     )
-    timeouts: TimeoutsModel = Field(default_factory=TimeoutsModel, description="See below.")
+    timeouts: TimeoutsModel = Field(default_factory=TimeoutsModel, description="How long a call may take.")
     retries: Annotated[Whole, Field(ge=0, le=10)] = Field(
         default=_PROVIDER.retries,
         description="How often a call that failed before its first byte is made again.",
+    )
+    stream_usage: Truth = Field(
+        default=_PROVIDER.stream_usage,
+        description="Ask for the usage of streams; a client that did not ask for it does not see it. `false` for a server that refuses `stream_options`.",
     )
     trust_env: Truth = Field(
         default=_PROVIDER.trust_env,
@@ -228,7 +233,7 @@ class ModelModel(_Strict):
     max_output_tokens: Count | None = Field(default=None, description="Longest answer.")
     price: PriceModel | None = Field(
         default=None,
-        description="See below. A model whose price nobody knows is reported as unpriced, never as free.",
+        description="A model whose price nobody knows is reported as unpriced, never as free.",
     )
     can: list[Ability] | None = Field(
         default=None, description="Abilities. Absent: what the price book knows, else nothing is assumed."
@@ -290,13 +295,17 @@ class RouteModel(_Strict):
         alias="schema",
         description="A name under `schemas`: replies are validated against it. A response_format in the request wins over it.",
     )
-    repair: RepairModel = Field(default_factory=RepairModel, description="See below.")
+    repair: RepairModel = Field(
+        default_factory=RepairModel, description="How far it goes for a valid answer."
+    )
     stream: StreamMode = Field(
         default=_ROUTE.stream,
         description="When text of an answer with a schema reaches the client: `hold` when it is whole and valid, `checked` while it can become valid, `pass` at once.",
     )
-    context: ContextModel = Field(default_factory=ContextModel, description="See below.")
-    limits: LimitsModel = Field(default_factory=LimitsModel, description="See below.")
+    context: ContextModel = Field(
+        default_factory=ContextModel, description="How much of a conversation goes upstream."
+    )
+    limits: LimitsModel = Field(default_factory=LimitsModel, description="What one request may spend.")
     passthrough: Truth = Field(
         default=_ROUTE.passthrough,
         description="Serve the other endpoints too (embeddings, images, audio, files, ...): they go to the first model's provider unchanged.",
@@ -315,7 +324,7 @@ class BudgetModel(_Strict):
 class KeyModel(_Strict):
     """A client's key. It is kept as a hash; it never goes upstream."""
 
-    name: Text = Field(description="Name in the ledger, in metrics and in logs.")
+    name: Text = Field(description="Its name in the ledger, in metrics and in logs.")
     key: Annotated[Secret, Words("a text: $NAME, file:PATH or the key itself, in quotes")] = Field(
         description="What the client sends as `Authorization: Bearer KEY`."
     )
@@ -324,7 +333,7 @@ class KeyModel(_Strict):
         description="Routes that it may use; `default` stands for requests that select none. Absent: all.",
     )
     admin: Truth = Field(False, description="May use `/admin/*` and change schemas and routes.")
-    budget: BudgetModel | None = Field(default=None, description="See below. Absent: no limit.")
+    budget: BudgetModel | None = Field(default=None, description="Money in each period. Absent: no limit.")
     rpm: Count | None = Field(default=None, description="Requests in a minute. Absent: no limit.")
     tpm: Count | None = Field(default=None, description="Tokens in a minute. Absent: no limit.")
 
@@ -341,14 +350,14 @@ class ConfigModel(_Strict):
     store: Annotated[str, BeforeValidator(_store), Words("sqlite:///PATH, postgresql://... or memory:")] = (
         Field(
             default="sqlite:///tailrace.db",
-            description="Where the ledger and what is registered live: `sqlite:///PATH`, `postgresql://...` or `memory:`.",
+            description="Where the ledger and what is registered live; PATH is seen from the folder that the proxy was started in.",
         )
     )
     providers: Annotated[dict[str, ProviderModel], Field(min_length=1)] = Field(
         description="Where models live, by name."
     )
     models: Annotated[dict[str, ModelModel], Field(min_length=1)] = Field(description="Models, by alias.")
-    schemas: dict[str, SchemaSource] = Field(
+    schemas: Annotated[dict[str, SchemaSource], Words("a mapping from names to files or schemas")] = Field(
         default={},
         description="JSON Schemas, by name: the path of a file, seen from this file's folder, or the schema itself.",
     )

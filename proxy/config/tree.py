@@ -26,7 +26,10 @@ _OTHER_INT = re.compile(r"0o[0-7]{1,30}\Z|0x[0-9a-fA-F]{1,30}\Z")
 _FLOAT = re.compile(r"[-+]?(\.[0-9]{1,30}|[0-9]{1,30}(\.[0-9]{0,30})?)([eE][-+]?[0-9]{1,3})?\Z")
 _WORDS: dict[str, Any] = {"": None, "~": None, "null": None, "Null": None, "NULL": None}
 _WORDS |= {"true": True, "True": True, "TRUE": True, "false": False, "False": False, "FALSE": False}
-_UNPRINTABLE = re.compile("[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+_UNPRINTABLE = re.compile("[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufdcf\ufdf0-\ufffd\U00010000-\U0010ffff]")
+"""Also leaves out Unicode's noncharacters, of which two stand for the braces of `${NAME}` while YAML is read."""
+_BRACED = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
+_BRACES = {0xFDD0: "{", 0xFDD1: "}"}
 
 # What the parser says -> what to do. The first hit wins; the context is searched as well.
 _SYNTAX = (
@@ -35,7 +38,7 @@ _SYNTAX = (
     (r"'\\t' that cannot start|'\t' that cannot start", "a tab: YAML indents with spaces"),
     (r"cannot start any token", "a value cannot begin with this character; put the value in quotes"),
     (r"mapping values are not allowed", "a ':' that may not stand here; check the indentation, or put a value with ': ' in quotes"),
-    (r"could not find expected ':'", "a line without ':'; write `name: value`, and check the indentation and quotes around it"),
+    (r"could not find expected ':'", "line {since} has no ':'; write `name: value`, and check the indentation and quotes around it"),
     (r"expected ',' or '\]'", "the '[' that opens in line {since} is not closed, or a comma is missing"),
     (r"expected ',' or '\}'", "the '{{' that opens in line {since} is not closed, or a comma is missing"),
     (r"expected <block end>", "this does not fit the lines before it; give names of one level the same indentation"),
@@ -97,7 +100,8 @@ def read(text: str, file: str) -> tuple[Tree, list[Problem]]:
     try:
         _printable(text)
         flat = _Flattening(file)
-        flat.tree.value = flat.flatten(_document(text), ())
+        # Within {...} YAML would take the braces of ${NAME} for its own. Same length: places stay right.
+        flat.tree.value = flat.flatten(_document(_BRACED.sub("$\ufdd0\\1\ufdd1", text)), ())
     except _Refused as refused:
         problem = Problem(file, refused.mark.line, refused.mark.column, "", refused.message)
         return Tree(), [problem]
@@ -153,7 +157,7 @@ def _document(text: str) -> _Node:
                 "a value that begins with '!' is a tag, which is not used here; put it in quotes", mark
             )
         if isinstance(event, yaml.ScalarEvent):
-            node = _Node(mark, text=event.value, plain=event.style is None)
+            node = _Node(mark, text=event.value.translate(_BRACES), plain=event.style is None)
             if event.anchor:
                 anchors[event.anchor] = node
             add(node)

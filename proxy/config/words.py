@@ -81,9 +81,11 @@ def words(shape: Shape) -> str:
 
 
 def _container(shape: Shape, item: Shape) -> str:
-    if get_origin(shape.type) is list:
-        return f"a list of {'mappings' if item.fields else 'any of'} {words(item).removeprefix('a mapping ')}"
-    return "a mapping from names to " + ("mappings" if item.fields else "texts")
+    if get_origin(shape.type) is dict:
+        return "a mapping from names to " + ("mappings" if item.fields else "texts")
+    if item.fields:
+        return f"a list of mappings {words(item).removeprefix('a mapping ')}"
+    return f"a list of any of {words(item)}" if item.choices else f"a list; each item {words(item)}"
 
 
 def _bounds(metadata: tuple[Any, ...]) -> str:
