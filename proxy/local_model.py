@@ -43,6 +43,8 @@ LOAD_S = 120.0
 RESTARTS = 3
 """How often a child that died is started again. One that lived `STEADY_S` seconds counts anew."""
 STEADY_S = 60.0
+STOP_S = 3.0
+"""How long the child may take to end by itself."""
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 KEPT_ENVIRONMENT = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "LD_LIBRARY_PATH")
@@ -112,7 +114,7 @@ class LocalModel:
         try:
             if child.stdin is not None:
                 child.stdin.close()
-            await asyncio.wait_for(child.wait(), 3)
+            await asyncio.wait_for(child.wait(), STOP_S)
         except TimeoutError:
             _kill(child)
             await child.wait()
@@ -235,7 +237,7 @@ def verified(path: pathlib.Path) -> pathlib.Path:
     return path
 
 
-def serve(path: pathlib.Path, port: int) -> Any:
+def serve(path: pathlib.Path, port: int, max_tokens: int) -> Any:
     """llama.cpp's server on loopback, in threads of this process, until the last reference to it is gone."""
     import xllamacpp  # noqa: PLC0415  (the proxy itself must never load it)
 
@@ -246,7 +248,7 @@ def serve(path: pathlib.Path, port: int) -> Any:
     parameters.port = port
     parameters.n_ctx = WINDOW_TOKENS * PARALLEL
     parameters.n_parallel = PARALLEL
-    parameters.n_predict = MAX_TOKENS
+    parameters.n_predict = max_tokens
     parameters.cpuparams.n_threads = THREADS
     parameters.cpuparams_batch.n_threads = THREADS
     parameters.cache_ram_mib = 0  # its default of 8 GiB is for servers of large models
@@ -280,6 +282,7 @@ def main() -> None:
     )
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--parent", type=int, required=True)
+    parser.add_argument("--max-tokens", type=int, default=MAX_TOKENS)
     arguments = parser.parse_args()
     end_with(arguments.parent)
     os.nice(5)  # the proxy in front of it answers first
@@ -287,7 +290,7 @@ def main() -> None:
     if path is None:
         raise SystemExit(missing())
     try:
-        server = serve(verified(path), arguments.port)
+        server = serve(verified(path), arguments.port, arguments.max_tokens)
     except ModelUnavailableError as error:
         raise SystemExit(str(error)) from error
     await_health(server.listening_address)
