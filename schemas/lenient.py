@@ -721,22 +721,24 @@ class Reader:
     def _string(self, opener: re.Match[str], context: Context) -> str:
         """Read a string; `pos` is behind it afterwards."""
         text, start = self.text, opener.start()
-        if start in self.plan:
-            found = quotes.all_ends(text, opener, context, self.stack)
-        else:
-            found = quotes.ends(text, opener, context, self.stack)
+        found = quotes.ends(text, opener, context, self.stack, thorough=start in self.plan)[:6]
         self.fuel.burn(1 + len(found) + (found[-1].stop - start) // 200)
-        index = self._choose(start, [end.cost for end in found[:6]])
-        end = found[min(index, len(found) - 1)]
+        index = min(self.plan.get(start, 0), len(found) - 1)
+        end = found[index]
+        if index == 0:
+            for choice, other in enumerate(found[1:], 1):
+                if other.rank < end.rank + 3.0:
+                    self.options.append(Option(self.cost + (other.price + other.rank) / 2, start, choice))
         self.last = (start, self.cost, context)
         mark = opener.group()
         raw = text[opener.end() : end.stop]
         self.pos = end.resume
-        self.cost += end.cost
+        self.cost += end.price
         if end.missing:
             raw = raw.rstrip() if end.resume < len(text) else raw
-            self.cost -= COST["missing-quote"]
-            self._note("missing-quote", "choice", opener.end() + len(raw), end.stop, '"')
+            self.edits.append(
+                Edit("missing-quote", "choice", opener.end() + len(raw), end.stop, self._pointer(), '"')
+            )
         if end.quotes:
             raw = self._inner_quotes(raw, mark, opener.end(), end.resume, doubled=not end.missing)
         if mark != '"':
@@ -744,6 +746,8 @@ class Reader:
         return self._said(raw, mark, opener.end())
 
     def _inner_quotes(self, raw: str, mark: str, start: int, resume: int, *, doubled: bool) -> str:
+        if mark not in raw and not raw.count('"'):
+            return raw
         self.edits.append(Edit("inner-quotes", "choice", start, resume, self._pointer(), '\\"'))
         if doubled and raw.startswith(mark) and raw.count(mark) % 2:
             return raw[len(mark) :]  # the opening quote came twice

@@ -6,6 +6,7 @@ closing one may be missing. Each possible end gets a price by what follows it.
 
 import re
 import textwrap
+from collections.abc import Iterator
 from typing import Literal, NamedTuple
 
 Context = Literal["key", "member", "item"]
@@ -35,31 +36,37 @@ _KEY = (
     r"|[A-Za-z_$][\w$.-]{0,80}\"?)"
 )
 KEY_LIKE = re.compile(rf"{_S}{_KEY}{_S}(?::(?!//)|=)")
-_QUOTED_KEY_LIKE = re.compile(rf"{_S}(?:{_KEY[3:-1].rsplit('|', 1)[0]}){_S}[:=]")
+_STRAY_THEN_KEY = re.compile(rf"{_S}[A-Za-z_]{{1,40}}[ \t]+\"[^\"\n]{{0,120}}\"{_S}:")
 _COMMENT = re.compile(r"//|/\*|#|<!--")
 _VALUE_LIKE = re.compile(
     r"[\s\u200b\ufeff]*(?:\\?[\"'`“‘{\[(\d\]}]|-\d|\.\.\.|(?:true|false|null|True|False|None)\b|//|/\*|$)"
 )
-_NEXT = re.compile(r"[ \t\r\n\u00a0\u200b\ufeff]*")
+_NEXT = re.compile(r"[\s\u200b\u2060\ufeff]*")
 _CONCAT = re.compile(r"\+\s*[\"'`]")
-_END_OF_BLOCK = re.compile(r"\s*(?:```|$)")
+_ENDS_MEMBERS = re.compile(r"[\s,]*(?:[}\]]|\.\.\.|//|/\*|#|<!--|```|$)")
 
 _MEMBER_BREAK = re.compile(
-    rf"[ \t]*(?:,{_S}(?={_KEY}{_S}:(?!//))|,?[ \t]*\r?\n(?={_S}(?:[}}\]]|{_KEY}{_S}:(?!//)))|(?=[}}\]][\s}}\],;]*(?:```|$)))"
+    rf"[ \t]*(?:,{_S}(?={_KEY}{_S}:(?!//))|,?[ \t]*\r?\n(?={_S}(?:[}}\]]|{_KEY}{_S}:(?!//)))|(?=[}}\]][\s}}\],;]*(?:\n```|\Z)))"
 )
 _ITEM_BREAK = re.compile(
-    r"[ \t]*(?:,(?=[ \t]*(?:[\"'\d\]{\[]|\r?\n))|,?[ \t]*\r?\n(?=\s*[\"'\]}\d{\[])|(?=[\]}][\s}\],;]*(?:```|$)))"
+    r"[ \t]*(?:,(?=[ \t]*(?:[\"'\d\]{\[]|\r?\n))|,?[ \t]*\r?\n(?=\s*[\"'\]}\d{\[])|(?=[\]}][\s}\],;]*(?:\n```|\Z)))"
 )
 _KEY_BREAK = re.compile(r"[ \t]*(?=:)")
+_NAMED = re.compile(r"\"\s{0,20}:")
 
 MAX_ENDS = 24
 WINDOW = 6000
+_INNER = 0.7
+_MISSING = 1.4
 
 
 class End(NamedTuple):
     """A possible end: the content is `text[start:stop]`, reading goes on at `resume`."""
 
-    cost: float
+    rank: float
+    """How unlikely the end is, with what follows it."""
+    price: float
+    """What it costs itself; what follows is paid when it is read."""
     stop: int
     resume: int
     quotes: int
@@ -85,9 +92,11 @@ def after_cost(text: str, position: int, context: Context, stack: list[str]) -> 
         if context == "item":
             return 0.0 if _VALUE_LIKE.match(text, follow + 1) else 1.4
         ahead = follow + 1
-        return 0.0 if KEY_LIKE.match(text, ahead) or _ENDS_MEMBERS.match(text, ahead) else 2.6
+        if KEY_LIKE.match(text, ahead) or _ENDS_MEMBERS.match(text, ahead):
+            return 0.0
+        return 1.2 if _STRAY_THEN_KEY.match(text, ahead) else 2.6
     if char in "}])":
-        return _closing_cost(text, follow, context, stack)
+        return _closing_cost(text, follow, stack)
     if char == "\\" and text[follow + 1 : follow + 2] in ("n", '"'):
         return 1.0
     if _COMMENT.match(text, follow):
@@ -96,21 +105,21 @@ def after_cost(text: str, position: int, context: Context, stack: list[str]) -> 
         return 0.0
     if text.startswith("```", follow):
         return 0.2
+    line_break = "\n" in text[position:follow]
     if context == "member":
         if KEY_LIKE.match(text, follow):
-            return 0.3 if "\n" in text[position:follow] else 0.8
-        return 3.0
-    if char == "{" or "\n" in text[position:follow]:
-        return 0.8
+            return 0.3 if line_break else 0.8
+        return 0.6 if char == "{" and line_break else 3.0
+    if char == ":":
+        return 0.5
+    if char == "{" or line_break:
+        return 0.2 if line_break and char in "\"'{" else 0.8
     if char in "\"'" and follow > position:
-        return 1.2
+        return 0.9
     return 1.0 if char.isdigit() and follow > position else 3.0
 
 
-_ENDS_MEMBERS = re.compile(r"[\s,]*(?:[}\]]|\.\.\.|//|/\*|#|<!--|```|$)")
-
-
-def _closing_cost(text: str, position: int, context: Context, stack: list[str]) -> float:
+def _closing_cost(text: str, position: int, stack: list[str]) -> float:
     """How odd the closers at `position` are: they should close what is open, and then go on as JSON does."""
     depth = len(stack)
     cost = 0.0
@@ -146,9 +155,10 @@ def _closing_cost(text: str, position: int, context: Context, stack: list[str]) 
     return cost + 2.0
 
 
-def ends(text: str, opener: re.Match[str], context: Context, stack: list[str]) -> list[End]:
-    """Possible ends of the string that `opener` opens, the cheapest first; never empty.
+def ends(text: str, opener: re.Match[str], context: Context, stack: list[str], *, thorough: bool) -> list[End]:
+    """Possible ends of the string that `opener` opens, the likeliest first; never empty.
 
+    Looks no further than an end that is perfect, unless `thorough`: then that end has led to trouble.
     Looks at a bounded number of quotes and characters, so that a hostile text costs linear time.
     """
     mark = opener.group()
@@ -156,47 +166,53 @@ def ends(text: str, opener: re.Match[str], context: Context, stack: list[str]) -
     if len(mark) >= 3 and mark[-1] == mark[-3]:
         return _triple_ends(text, mark[-3:], start)
     found: list[End] = []
-    quotes = 0
-    for stop, resume in _closing_quotes(text, mark, start):
-        cost = after_cost(text, resume, context, stack)
-        found.append(End(cost + 0.7 * min(quotes, 6), stop, resume, quotes, missing=False))
-        if cost == 0.0:
+    skipped = 0.0
+    limit = min(len(text), start + WINDOW)
+    for stop, resume, escaped in _closing_quotes(text, mark, start):
+        odd = after_cost(text, resume, context, stack)
+        if escaped:
+            if odd <= 0.3 and text[resume : resume + 3].strip(" \t\r") != "\"":
+                found.append(End(odd + 1.0 + skipped, 1.0 + skipped, stop, resume, len(found), missing=False))
+            continue
+        inside = text[start:stop]
+        price = skipped + (_swallowed(inside) if skipped else 0.0)
+        found.append(End(odd + price, price, stop, resume, len(found), missing=False))
+        if odd == 0.0 and not thorough:
             break
-        quotes += 1
-        if quotes == MAX_ENDS:
+        # The more like an end it looks, the less likely it is that it is not one.
+        skipped += (_INNER if len(found) < 7 else 0.1) + max(0.0, 1.5 - 1.5 * odd) + (0.7 if context == "key" else 0.0)
+        if len(found) >= MAX_ENDS:
             break
-    if found and found[0].cost == 0.0:
+    if found and found[0].rank == 0.0 and not thorough:
         return found
-    limit = found[-1].stop if found and found[-1].cost < 1 else min(len(text), start + WINDOW)
     found.extend(_missing_ends(text, start, limit, context))
-    if not found or all(end.cost >= 2.0 for end in found):
-        found.append(End(1.4 if context != "key" else 3.0, len(text), len(text), 0, missing=True))
-    found.sort(key=lambda end: end.cost)
+    if not found or all(end.rank >= 2.0 for end in found):
+        price = (_MISSING if context != "key" else 3.0) + _INNER * text.count('"', start, limit)
+        found.append(End(price, price, len(text), len(text), text.count(mark[-1], start), missing=True))
+    found.sort(key=lambda end: end.rank)
     return found
 
 
-def all_ends(text: str, opener: re.Match[str], context: Context, stack: list[str]) -> list[End]:
-    """As `ends`, but also looks beyond an end that seems perfect: it led to trouble later."""
-    mark = opener.group()
-    found: list[End] = []
-    for quotes, (stop, resume) in enumerate(_closing_quotes(text, mark, opener.end())):
-        cost = after_cost(text, resume, context, stack)
-        found.append(End(cost + 0.7 * min(quotes, 6), stop, resume, quotes, missing=False))
-        if quotes >= MAX_ENDS // 2:
-            break
-    found.extend(_missing_ends(text, opener.end(), min(len(text), opener.end() + WINDOW), context))
-    found.sort(key=lambda end: end.cost)
-    return found or [End(1.4, len(text), len(text), 0, missing=True)]
+def _swallowed(inside: str) -> float:
+    """What makes it unlikely that `inside`, with quotes in it, is one string: it looks like members of its own."""
+    cost = 0.0
+    if "\n" in inside.strip():
+        cost += 0.4 * min(inside.count('"'), 4)
+    named = len(_NAMED.findall(inside))
+    if named:
+        balanced = inside.count("{") == inside.count("}") and inside.count("[") == inside.count("]")
+        cost += 0.3 if balanced and "{" in inside else 1.5 * min(named, 3)
+    return cost
 
 
-def _closing_quotes(text: str, mark: str, start: int):  # type: ignore[no-untyped-def]
-    """(stop, resume) of each quote that may close a string opened by `mark`."""
+def _closing_quotes(text: str, mark: str, start: int) -> Iterator[tuple[int, int, bool]]:
+    """(stop, resume, escaped) of each quote that may close a string opened by `mark`."""
     slashes = len(mark) - 1 if mark[0] == "\\" else 0
     if slashes:
         quote = mark[-1]
         for match in _ESCAPED_CLOSE.finditer(text, start):
             if match.group(2) == quote and len(match.group(1)) == slashes:
-                yield match.start(), match.end()
+                yield match.start(), match.end(), False
         return
     at = start
     pattern = _CLOSE[mark]
@@ -206,29 +222,32 @@ def _closing_quotes(text: str, mark: str, start: int):  # type: ignore[no-untype
         while back > start and text[back - 1] == "\\":
             back -= 1
         at = stop + 1
-        if (stop - back) % 2 == 0:
-            yield stop, at
+        odd = (stop - back) % 2
+        yield stop - odd, at, bool(odd)
 
 
 def _triple_ends(text: str, mark: str, start: int) -> list[End]:
     stop = text.find(mark, start)
     if stop < 0:
-        return [End(1.4, len(text), len(text), 0, missing=True)]
-    return [End(0.0, stop, stop + 3, 0, missing=False)]
+        return [End(_MISSING, _MISSING, len(text), len(text), 0, missing=True)]
+    return [End(0.0, 0.0, stop, stop + 3, 0, missing=False)]
 
 
 def _missing_ends(text: str, start: int, limit: int, context: Context) -> list[End]:
     """Ends where a closing quote is missing: before a line break, a comma, a bracket or a colon."""
     pattern = {"member": _MEMBER_BREAK, "item": _ITEM_BREAK, "key": _KEY_BREAK}[context]
-    found = []
-    for count, match in enumerate(pattern.finditer(text, start, limit)):
-        if count == 2:
-            break
-        if context == "key" and not 0 < match.start() - start <= 60:
-            break
+    found: list[End] = []
+    for match in pattern.finditer(text, start, limit):
         stop = match.start()
-        skipped = text.count('"', start, stop)
-        found.append(End(1.4 + 0.7 * skipped + 0.3 * count, stop, stop, skipped, missing=True))
+        if context == "key" and not 0 < stop - start <= 60:
+            break
+        if stop > start and text[stop - 1] in "\"'”’":
+            continue
+        quotes = text.count('"', start, stop)
+        price = _MISSING + _INNER * quotes + (0.5 * len(found))
+        found.append(End(price, price, stop, stop, quotes, missing=True))
+        if len(found) == 2:
+            break
     return found
 
 
