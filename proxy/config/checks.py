@@ -249,8 +249,13 @@ class Checks:
         except json.JSONDecodeError as error:
             self._found.refuse(path, f"{shown}:{error.lineno}:{error.colno}: not JSON: {error.msg}")
         except (ValueError, RecursionError) as error:
-            why = "not UTF-8" if isinstance(error, UnicodeError) else f"nested deeper than {MAX_DEPTH} levels"
-            why = str(error) if isinstance(error, _Repeated) else why
+            why = f"nested deeper than {MAX_DEPTH} levels"
+            if isinstance(error, UnicodeError):
+                why = "not UTF-8"
+            elif isinstance(error, _NotStrict):
+                why = str(error)
+            elif "\0" in source:
+                why = "no file has such a name"
             self._found.refuse(path, f"cannot read the schema {shown}: {why}")
         return None
 
@@ -269,8 +274,8 @@ class Checks:
             self.schemas[path[1] if isinstance(path[1], str) else ""] = schema
 
 
-class _Repeated(ValueError):
-    """A name that stands twice in one object."""
+class _NotStrict(ValueError):
+    """What Python's parser lets pass and RFC 8259 does not."""
 
 
 def parse_schema(text: str) -> Any:
@@ -284,13 +289,13 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for name, value in pairs:
         if name in found:
-            raise _Repeated(f"'{shortened(name)}' stands twice in one object")
+            raise _NotStrict(f"'{shortened(name)}' stands twice in one object")
         found[name] = value
     return found
 
 
 def _no_constant(name: str) -> Any:
-    raise _Repeated(f"{name} is not JSON")
+    raise _NotStrict(f"{name} is not JSON")
 
 
 def _bounded(value: Any, depth: int) -> None:

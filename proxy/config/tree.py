@@ -28,6 +28,7 @@ _WORDS: dict[str, Any] = {"": None, "~": None, "null": None, "Null": None, "NULL
 _WORDS |= {"true": True, "True": True, "TRUE": True, "false": False, "False": False, "FALSE": False}
 _UNPRINTABLE = re.compile("[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufdcf\ufdf0-\ufffd\U00010000-\U0010ffff]")
 """Also leaves out Unicode's noncharacters, of which two stand for the braces of `${NAME}` while YAML is read."""
+_SURROGATE = re.compile("[\ud800-\udfff]")
 _BRACED = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 _BRACES = {0xFDD0: "{", 0xFDD1: "}"}
 
@@ -157,7 +158,7 @@ def _document(text: str) -> _Node:
                 "a value that begins with '!' is a tag, which is not used here; put it in quotes", mark
             )
         if isinstance(event, yaml.ScalarEvent):
-            node = _Node(mark, text=event.value.translate(_BRACES), plain=event.style is None)
+            node = _Node(mark, text=_whole(event.value, mark).translate(_BRACES), plain=event.style is None)
             if event.anchor:
                 anchors[event.anchor] = node
             add(node)
@@ -182,6 +183,16 @@ def _document(text: str) -> _Node:
                 anchors[anchor] = node
             add(node)
     return root or _Node(Mark(1, 1), text="", plain=True)
+
+
+def _whole(text: str, mark: Mark) -> str:
+    """`text` with pairs of surrogates joined, as JSON's escapes write them; half a pair is refused."""
+    try:
+        return text.encode("utf-16", "surrogatepass").decode("utf-16") if _SURROGATE.search(text) else text
+    except UnicodeDecodeError:
+        raise _Refused(
+            "an escape makes half a character; write both halves, or the character itself", mark
+        ) from None
 
 
 def _events(text: str) -> Iterator[yaml.Event]:

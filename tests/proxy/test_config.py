@@ -290,6 +290,10 @@ WHOLE = {
         "store: a\n\x00b: 1\n",
         ["t.yaml:2:1: a control character or half a character; save the file as plain UTF-8"],
     ),
+    "half-a-character": (
+        'providers: {a: {base_url: "\\ud83d\\ude00\\ud83d"}}\n',
+        ["t.yaml:1:27: an escape makes half a character; write both halves, or the character itself"],
+    ),
     "name-that-is-a-list": (
         "? [a]\n: 1\n",
         [
@@ -570,6 +574,13 @@ def test_a_schema_file_that_cannot_be_used_is_refused_at_its_field(tmp_path, con
         (tmp_path / "s.json").write_bytes(content)
     text = BASE.replace("invoice: {", "other: s.json\n  invoice: {")
     assert refused(text, tmp_path) == [f"t.yaml:9:10: schemas.other: {message}"]
+
+
+def test_no_file_has_a_name_with_a_nul(tmp_path):
+    text = BASE.replace("invoice: {", 'other: "a\\0b"\n  invoice: {')
+    assert refused(text, tmp_path) == [
+        "t.yaml:9:10: schemas.other: cannot read the schema a?b: no file has such a name"
+    ]
 
 
 def test_an_invalid_schema_is_refused_at_its_field():
