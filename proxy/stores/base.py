@@ -209,6 +209,22 @@ class Ledger(Protocol):
     def failed(self) -> str | None:
         """Why nothing can be written now; None while all is well."""
 
+    @property
+    def stopped(self) -> bool:
+        """Nothing will be written any more until a restart: closed, or the disk failed for good."""
+
+    @property
+    def waiting(self) -> int:
+        """What is queued and not on the disk yet."""
+
+    @property
+    def lost(self) -> int:
+        """Outcomes that came after the store had stopped."""
+
+    @property
+    def unsettled_at_start(self) -> int:
+        """Attempts that dead processes had left open when this store was opened."""
+
     def begin(self, attempt: Attempt) -> None:
         """Queue the intent. Raises StoreFull or, where the disk failed for good, StoreFailed."""
 

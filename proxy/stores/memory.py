@@ -28,6 +28,8 @@ class MemoryStore:
     """A `Store` of plain dictionaries. It keeps at most `max_rows` attempts and then refuses new ones."""
 
     failed: str | None = None
+    waiting = 0
+    unsettled_at_start = 0
 
     def __init__(self, max_rows: int = 1_000_000) -> None:
         self._max_rows = max_rows
@@ -36,10 +38,11 @@ class MemoryStore:
         self._bindings: dict[str, Binding] = {}
         self._keys: dict[str, StoredKey] = {}
         self._notes: dict[str, str] = {}
-        self._closed = False
+        self.stopped = False
+        self.lost = 0
 
     def begin(self, attempt: Attempt) -> None:
-        if self._closed:
+        if self.stopped:
             raise StoreFailed("the store is closed")
         if len(self._rows) >= self._max_rows:
             raise StoreFull(f"{len(self._rows)} attempts are kept in memory, more do not fit")
@@ -47,16 +50,19 @@ class MemoryStore:
             self._rows[attempt.id] = _open_row(attempt)
 
     def settle(self, attempt_id: str, outcome: Outcome) -> None:
+        if self.stopped:
+            self.lost += 1
+            return
         row = self._rows.get(attempt_id)
-        if row is not None and row.status == "open" and not self._closed:
+        if row is not None and row.status == "open":
             self._rows[attempt_id] = _settled_row(row, outcome)
 
     async def flush(self) -> None:
-        if self._closed:
+        if self.stopped:
             raise StoreFailed("the store is closed")
 
     async def close(self) -> None:
-        self._closed = True
+        self.stopped = True
 
     async def usage(self, from_ns: int, to_ns: int, by: Sequence[Group] = ()) -> UsageReport:
         groups = tuple(dict.fromkeys(by))

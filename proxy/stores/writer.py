@@ -58,7 +58,7 @@ class Writer:
         connect: Callable[[], sqlite3.Connection],
         owner: str,
         *,
-        interval_s: float = 0.02,
+        interval_s: float = 0.05,
         max_waiting: int = 50_000,
     ) -> None:
         """Rows are committed at most `interval_s` plus one commit after they were queued."""
@@ -203,10 +203,15 @@ class Writer:
             self.stopped = True
 
     def _refuse_jobs(self) -> None:
-        for item in list(self._queue):
-            if isinstance(item, _Job):
-                with suppress(InvalidStateError):  # told already, by the other thread or a cancellation
+        """Those who wait are told; the rows stay in the queue to be counted."""
+        queue = self._queue
+        for _ in range(len(queue)):
+            with suppress(IndexError, InvalidStateError):  # the other thread was faster, or it was cancelled
+                item = queue.popleft()
+                if isinstance(item, _Job):
                     item.future.set_exception(StoreFailed(self.failed or "the store is closed"))
+                else:
+                    queue.append(item)
 
     def _drop_connection(self) -> None:
         connection, self._connection = self._connection, None
