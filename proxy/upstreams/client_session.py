@@ -7,18 +7,17 @@ It costs several times what the own pool costs. The session follows no redirect,
 import asyncio
 import base64
 import ssl
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any, Self
 from urllib.parse import unquote, urlsplit
-from urllib.request import proxy_bypass_environment
 
 import aiohttp
 from aiohttp import http_exceptions
 from yarl import URL
 
 from proxy.snapshot import Timeouts
-from proxy.upstreams.http1 import check_framing, request_head, split_length
-from proxy.upstreams.inflate import Inflate
+from proxy.upstreams.http1 import body_shape, decoded, request_head, split_length
+from proxy.upstreams.inflate import Inflated
 from proxy.upstreams.transport import (
     MAX_HEAD_BYTES,
     MAX_HEADERS,
@@ -32,9 +31,11 @@ from proxy.upstreams.transport import (
     IdleTimeout,
     Malformed,
     NotTrusted,
+    Response,
     Target,
     TotalTimeout,
     TransportError,
+    first_value,
 )
 
 _READ_BYTES = 64 * 1024
@@ -86,7 +87,7 @@ class ClientSessionTransport:
 
     async def send(  # noqa: PLR0917  a request's parts, in the order everybody knows
         self, target: Target, method: str, path: str, headers: Headers, body: Body, timeouts: Timeouts
-    ) -> "Answer":
+    ) -> Response:
         """See `Transport.send`."""
         whole = body is None or isinstance(body, bytes)
         request_head(method, path, target.host_header, "", headers if whole else split_length(headers)[1])
@@ -109,7 +110,7 @@ class ClientSessionTransport:
             if not call.reused or not whole:
                 raise
             response = await self._attempt(method, url, options, call)
-        return Answer(response, call)
+        return _answer(response, method, call)
 
     async def _attempt(
         self, method: str, url: URL, options: dict[str, Any], call: "_Call"
@@ -125,20 +126,12 @@ class ClientSessionTransport:
             raise call.late(FirstByteTimeout("no answer in time")) from None
         except _PROBLEMS as problem:
             raise _translated(problem) from None
-        try:
-            if response.status < 200:
-                raise Malformed("the answer changes the protocol")
-            if method != "HEAD":
-                check_framing((name.lower(), value) for name, value in response.raw_headers)
-        except Malformed:
-            response.close()
-            raise
         return response
 
     def _proxy_for(self, target: Target) -> tuple[str | None, str]:
         """The proxy's URL without its user, and the value of `proxy-authorization` if it has one."""
         proxy = self._proxies.get(target.scheme)
-        if not proxy or proxy_bypass_environment(f"{target.host}:{target.port}", self._proxies):  # type: ignore[arg-type]
+        if not proxy or _exempt(target, self._proxies.get("no", "")):
             return None, ""
         url = urlsplit(proxy if "://" in proxy else f"http://{proxy}")
         bare = url._replace(netloc=url.netloc.rpartition("@")[2]).geturl()
@@ -161,6 +154,15 @@ def _proxies(environ: Mapping[str, str]) -> dict[str, str]:
     return {
         scheme: found[f"{scheme}_proxy"] for scheme in ("http", "https", "no") if found.get(f"{scheme}_proxy")
     }
+
+
+def _exempt(target: Target, no_proxy: str) -> bool:
+    """Whether `no_proxy` (host names and domains with commas between, or `*`) names the target."""
+    names = [name.strip().lower().lstrip(".") for name in no_proxy.split(",")]
+    here = (target.host.lower(), f"{target.host.lower()}:{target.port}")
+    return any(
+        name == "*" or (name and (at == name or at.endswith("." + name))) for name in names for at in here
+    )
 
 
 class _Call:
@@ -196,46 +198,45 @@ class _Call:
         )
 
 
+def _answer(response: aiohttp.ClientResponse, method: str, call: _Call) -> Response:
+    """What the session received, if its head is beyond doubt. Raises Malformed."""
+    headers = decoded(response.raw_headers)
+    try:
+        _, compressed = body_shape(response.status, headers)
+    except Malformed:
+        response.close()
+        raise
+    answer = Answer(response, headers, call)
+    return Inflated(answer) if compressed and method != "HEAD" else answer
+
+
 class Answer:
     """One answer of the session; see `Response`."""
 
-    __slots__ = ("_call", "_came", "_inflate", "_plain", "_response", "headers", "status")
+    __slots__ = ("_call", "_came", "_ended", "_response", "headers", "status")
 
-    def __init__(self, response: aiohttp.ClientResponse, call: _Call) -> None:
+    def __init__(self, response: aiohttp.ClientResponse, headers: Headers, call: _Call) -> None:
         self._response = response
         self._call = call
         self._came = False
+        self._ended = False
         self.status = response.status
-        self.headers: list[tuple[str, str]] = [
-            (name.decode("latin-1").lower(), value.decode("latin-1")) for name, value in response.raw_headers
-        ]
-        self._inflate: Inflate | None = None
-        self._plain: Iterator[bytes] = iter(())
-        """Pieces that came already and are still to be handed out."""
-        coding = (self.header("content-encoding") or "identity").lower()
-        if coding != "identity":
-            try:
-                self._inflate = Inflate(coding)
-            except Malformed:
-                self.abort()
-                raise
-            self.headers = [h for h in self.headers if h[0] not in {"content-encoding", "content-length"}]
+        self.headers = headers
 
     def header(self, name: str) -> str | None:
         """See `Response.header`."""
-        wanted = name.lower()
-        return next((value for key, value in self.headers if key == wanted), None)
+        return first_value(self.headers, name)
 
     async def read(self, limit: int) -> bytes:
         """See `Response.read`."""
         pieces: list[bytes] = []
-        size = 0
+        room = limit
         async for piece in self:
-            pieces.append(piece)
-            size += len(piece)
-            if size > limit:
+            room -= len(piece)
+            if room < 0:
                 self.abort()
                 raise AnswerTooLarge(f"the answer is longer than {limit} bytes")
+            pieces.append(piece)
         return b"".join(pieces)
 
     def pieces(self) -> Self:
@@ -246,28 +247,8 @@ class Answer:
         return self
 
     async def __anext__(self) -> bytes:
-        try:
-            return await self._next()
-        except StopAsyncIteration:
-            raise
-        except BaseException:  # cancelled too: an upstream that nobody listens to must stop
-            self.abort()
-            raise
-
-    async def _next(self) -> bytes:
-        while True:
-            piece = next(self._plain, b"")
-            if piece:
-                return piece
-            data = await self._arrived()
-            if not data:
-                if self._inflate is not None:
-                    self._inflate.check_ended()
-                raise StopAsyncIteration
-            self._plain = iter((data,)) if self._inflate is None else self._inflate.feed(data)
-
-    async def _arrived(self) -> bytes:
-        """The next bytes of the body as they were sent; none at its end."""
+        if self._ended:
+            raise StopAsyncIteration
         now = asyncio.get_running_loop().time()
         due = now + self._call.timeouts.idle_s
         if not self._came:
@@ -275,15 +256,27 @@ class Answer:
         try:
             async with asyncio.timeout_at(min(due, self._call.total)):
                 data = await self._response.content.readany()
-        except TimeoutError:
-            raise self._call.late(IdleTimeout("the answer stood still")) from None
-        except _PROBLEMS as problem:
-            raise _translated(problem) from None
+        except BaseException as problem:  # cancelled too: an upstream that nobody listens to must stop
+            self.abort()
+            if isinstance(problem, TimeoutError) and not isinstance(problem, aiohttp.ClientError):
+                raise self._call.late(IdleTimeout("the answer stood still")) from None
+            if isinstance(problem, _PROBLEMS):
+                raise _translated(problem) from None
+            raise
         self._came = True
+        if not data:
+            self._ended = True
+            raise StopAsyncIteration
         return data
+
+    async def aclose(self) -> None:
+        """See `Pieces.aclose`."""
+        if not self._ended:
+            self.abort()
 
     async def close(self) -> None:
         """See `Response.close`."""
+        self._ended = True
         self._response.release()
 
     def abort(self) -> None:

@@ -7,13 +7,18 @@ import re
 from collections.abc import Iterable
 from functools import lru_cache
 
-from proxy.upstreams.transport import MAX_HEADERS, Headers, Malformed
+from proxy.upstreams.transport import MAX_HEADERS, Headers, Malformed, first_value
 
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110 §5.6.2
 _LENGTH = re.compile(r"[0-9]{1,18}")
 _IN_A_LINE = bytes(code for code in range(256) if code == 9 or (code >= 32 and code != 127))  # RFC 9110 §5.5
+_TIMEOUT = re.compile(r"(?:^|[,;\s])timeout=([0-9]{1,6})", re.IGNORECASE)
+_SHAPE = frozenset({"content-length", "transfer-encoding", "content-encoding"})
 _OURS = frozenset({"host", "connection", "content-length", "transfer-encoding"})
 """Headers that the transport alone writes."""
+
+CHUNKED = -1
+UNTIL_CLOSED = -2
 
 
 def request_head(method: str, path: str, host: str, framing: str, headers: Headers) -> bytes:
@@ -59,20 +64,58 @@ def split_length(headers: Headers) -> tuple[int | None, Headers]:
     return int(values[0]), rest
 
 
-def check_framing(headers: Iterable[tuple[bytes, bytes]]) -> None:
-    """The head says one thing about where its body ends (RFC 9112 §6.3). Raises Malformed.
+@lru_cache(maxsize=1024)
+def short_name(name: bytes) -> str:
+    """A header's name as text in lower case, made once; only for names of bounded length."""
+    return name.decode("latin-1").lower()
 
-    Names in lower case. A transfer coding other than `chunked`, and anything said twice, is refused.
+
+def decoded(headers: Iterable[tuple[bytes, bytes]]) -> list[tuple[str, str]]:
+    """Headers as text, names in lower case."""
+    return [
+        (short_name(name) if len(name) < 64 else name.decode("latin-1").lower(), value.decode("latin-1"))
+        for name, value in headers
+    ]
+
+
+def body_shape(status: int, headers: Headers) -> tuple[int, bool]:
+    """How many bytes the body has (a number, CHUNKED or UNTIL_CLOSED, RFC 9112 §6.3), and whether it is compressed.
+
+    Raises Malformed where the head says it twice, in two ways or in a way we do not know, and when it has
+    more than MAX_HEADERS headers.
     """
-    said: list[bytes] = []
-    for count, (name, value) in enumerate(headers, 1):
-        if count > MAX_HEADERS:
-            raise Malformed(f"the answer's head has more than {MAX_HEADERS} headers")
-        if name in (b"transfer-encoding", b"content-length"):
-            if name == b"transfer-encoding" and value.lower() != b"chunked":
+    if status < 200:
+        raise Malformed("the answer changes the protocol")
+    if len(headers) > MAX_HEADERS:
+        raise Malformed(f"the answer's head has more than {MAX_HEADERS} headers")
+    length: int | None = None
+    compressed = False
+    for name, value in headers:
+        if name in _SHAPE:
+            if name == "content-encoding":
+                compressed = value.lower() not in {"identity", ""}
+            elif length is not None:
+                raise Malformed("the answer's head says more than once where its body ends")
+            elif name == "content-length":
+                if not _LENGTH.fullmatch(value):
+                    raise Malformed("the answer's content-length is not a number")
+                length = int(value)
+            elif value.lower() != "chunked":
                 raise Malformed("the answer has a transfer coding other than chunked")
-            if name == b"content-length" and not (value.isdigit() and len(value) <= 18):
-                raise Malformed("the answer's content-length is not a number")
-            said.append(name)
-    if len(said) > 1:
-        raise Malformed("the answer's head says more than once where its body ends")
+            else:
+                length = CHUNKED
+    if status in (204, 304):
+        return 0, False
+    return UNTIL_CLOSED if length is None else length, compressed
+
+
+def keep_alive_s(headers: Headers) -> float:
+    """How long a connection may be idle by the provider's own words (`keep-alive: timeout=N`), with a margin.
+
+    A provider that says nothing sets no bound.
+    """
+    found = _TIMEOUT.search(first_value(headers, "keep-alive") or "")
+    if found is None:
+        return float("inf")
+    told = int(found[1])
+    return told - 1 if told > 2 else told / 2

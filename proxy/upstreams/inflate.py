@@ -1,13 +1,15 @@
 """Compressed answers, though `accept-encoding: identity` was sent: made plain, within bounds.
 
 A piece that inflates to a thousand times its size must neither fill the memory nor hold the event loop, so
-`feed` hands out at most MAX_PIECE bytes at a time.
+`Inflate.feed` hands out at most MAX_PIECE bytes at a time, and `Inflated` lets others run in between.
 """
 
+import asyncio
 import zlib
 from collections.abc import Iterator
+from typing import Self
 
-from proxy.upstreams.transport import AnswerTooLarge, Malformed
+from proxy.upstreams.transport import AnswerTooLarge, Headers, Malformed, Response, first_value
 
 MAX_PIECE = 64 * 1024
 MAX_RATIO = 200
@@ -68,3 +70,76 @@ class Inflate:
         """The compressed body is whole. Raises Malformed."""
         if self._came and (self._zlib is None or not self._zlib.eof):
             raise Malformed("the compressed answer ends too early")
+
+
+class Inflated:
+    """A compressed answer, handed out plain; see `Response`."""
+
+    __slots__ = ("_inflate", "_plain", "_raw", "_source", "headers")
+
+    def __init__(self, source: Response) -> None:
+        """Raises Malformed for a coding we cannot undo; `source` is aborted then."""
+        self._source = source
+        try:
+            self._inflate = Inflate((source.header("content-encoding") or "").lower())
+        except Malformed:
+            source.abort()
+            raise
+        self._raw = source.pieces()
+        self._plain: Iterator[bytes] = iter(())
+        self.headers: Headers = [
+            pair for pair in source.headers if pair[0] not in {"content-encoding", "content-length"}
+        ]
+
+    @property
+    def status(self) -> int:
+        """See `Response.status`."""
+        return self._source.status
+
+    def header(self, name: str) -> str | None:
+        """See `Response.header`."""
+        return first_value(self.headers, name)
+
+    async def read(self, limit: int) -> bytes:
+        """See `Response.read`."""
+        pieces: list[bytes] = []
+        room = limit
+        async for piece in self:
+            room -= len(piece)
+            if room < 0:
+                self.abort()
+                raise AnswerTooLarge(f"the answer is longer than {limit} bytes")
+            pieces.append(piece)
+        return b"".join(pieces)
+
+    def pieces(self) -> Self:
+        """See `Response.pieces`."""
+        return self
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> bytes:
+        try:
+            while not (piece := next(self._plain, b"")):
+                self._plain = self._inflate.feed(await anext(self._raw))
+            await asyncio.sleep(0)
+        except StopAsyncIteration:
+            self._inflate.check_ended()
+            raise
+        except BaseException:  # cancelled too: an upstream that nobody listens to must stop
+            self.abort()
+            raise
+        return piece
+
+    async def aclose(self) -> None:
+        """End the iteration; see `Pieces.aclose`."""
+        await self._raw.aclose()
+
+    async def close(self) -> None:
+        """See `Response.close`."""
+        await self._source.close()
+
+    def abort(self) -> None:
+        """See `Response.abort`."""
+        self._source.abort()

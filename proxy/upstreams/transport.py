@@ -141,6 +141,27 @@ def _visible(text: str) -> bool:
     return all("!" <= character <= "~" for character in text)
 
 
+def first_value(headers: Headers, name: str) -> str | None:
+    """The first value of header `name`, in any case; `headers` have names in lower case."""
+    wanted = name.lower()
+    for key, value in headers:
+        if key == wanted:
+            return value
+    return None
+
+
+class Pieces(Protocol):
+    """The body of an answer, piece by piece; `contextlib.aclosing` fits it."""
+
+    def __aiter__(self) -> AsyncIterator[bytes]: ...
+
+    async def __anext__(self) -> bytes: ...
+
+    async def aclose(self) -> None:
+        """Leave it here: aborts the answer, unless it was read to its end or closed."""
+        ...
+
+
 class Response(Protocol):
     """One answer: its head is here, its body is still to be read, once, by `read` or by `pieces`.
 
@@ -168,7 +189,7 @@ class Response(Protocol):
         """The whole body. Raises AnswerTooLarge when it is longer than `limit` bytes, and TransportError."""
         ...
 
-    def pieces(self) -> AsyncIterator[bytes]:
+    def pieces(self) -> Pieces:
         """The body as it comes: no piece is empty, none is held back to make a larger one.
 
         What came before a failure is handed out before the failure is raised. A consumer that is slow
