@@ -133,11 +133,3 @@ class Snapshot:
             return None
         same = (c for c in self.models.values() if (c.provider, c.name) == (provider, name))
         return next(same, None) or ModelCard(alias=f"{provider}/*", provider=provider, name=name)
-
-    def pinned(self, asked: str, route: Route | None = None) -> Route:
-        """`route` with `asked` as its only model; the default route where none is given.
-
-        Without a default route every model is still callable by its name, with no policies of its own.
-        """
-        policies = route or self.routes.get("default")
-        return Route("default", (asked,)) if policies is None else replace(policies, ladder=(asked,))

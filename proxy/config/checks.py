@@ -7,7 +7,7 @@ import hashlib
 import ipaddress
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path as FilePath
 from typing import Any
 
@@ -17,6 +17,7 @@ from proxy.config.tree import MAX_DEPTH, Tree
 from proxy.snapshot import Secret
 
 MAX_SCHEMA_BYTES = 256 * 1024
+MAX_PROBLEMS = 500
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}\Z")
 _ALIAS = re.compile(r"[A-Za-z0-9][\x21-\x29\x2b-\x7e]{0,127}\Z")  # visible ASCII but '*'
 _TOKEN = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,64}\Z")  # RFC 9110 §5.6.2
@@ -33,12 +34,17 @@ _OURS = {
 
 
 class Findings:
-    """Collects problems and knows where in the file each path stands."""
+    """Collects problems and knows where in the file each path stands. Of very many it keeps the first."""
 
     def __init__(self, tree: Tree, file: str) -> None:
         self.tree = tree
         self.file = file
-        self.problems: list[Problem] = []
+        self._problems: dict[Problem, None] = {}
+
+    @property
+    def problems(self) -> list[Problem]:
+        """What was found, each problem once."""
+        return list(self._problems)
 
     def refuse(
         self,
@@ -48,15 +54,21 @@ class Findings:
         at_name: bool = False,
         value: str | None = None,
         expected: str | None = None,
-        nearest: str | None = None,
+        meant: str | None = None,
+        known: Collection[str] = (),
     ) -> None:
-        """Note one problem at `path`: at its value, or `at_name` where the name is what is wrong."""
+        """Note one problem at `path`: at its value, or `at_name` where the name is what is wrong.
+
+        The nearest of the `known` names to `meant` is offered.
+        """
+        if len(self._problems) == MAX_PROBLEMS:
+            return
         mark = self.tree.name_mark(path) if at_name else self.tree.mark(path)
-        problem = Problem(
-            self.file, mark.line, mark.column, field_name(path), message, value, expected, nearest
-        )
-        if problem not in self.problems:
-            self.problems.append(problem)
+        nearest = nearest_to(meant, known) if meant is not None else None
+        expected = expected or (f"one of {one_of(known)}" if known else None)
+        field = field_name(path)
+        problem = Problem(self.file, mark.line, mark.column, field, message, value, expected, nearest)
+        self._problems[problem] = None
 
 
 class Checks:
@@ -67,6 +79,7 @@ class Checks:
         self._found = found
         self._expansion = expansion
         self._base_dir = base_dir
+        self._patterns_given = tuple(a[:-1] for a in self._section("models") if a.endswith("*"))
         self.schemas: dict[str, Any] = {}
 
     def run(self) -> None:
@@ -141,14 +154,15 @@ class Checks:
         known = self._section(section)
         if not isinstance(name, str) or name in known or path in self._expansion.failed:
             return
-        if section == "models" and any(k.endswith("*") and name.startswith(k[:-1]) for k in known):
+        if section == "models" and name.startswith(self._patterns_given):
             return
         self._found.refuse(
             path,
             f"no {kind} of this name",
             value=f"'{shortened(self._expansion.written.get(path, name))}'",
-            nearest=nearest_to(name, known),
-            expected=f"one of {one_of(known)}" if known else f"a name under {section}, which has none",
+            meant=name,
+            known=known,
+            expected=None if known else f"a name under {section}, which has none",
         )
 
     def _patterns(self) -> None:

@@ -31,8 +31,8 @@ validates everything and prints what a request will meet. Commented files to sta
 ```yaml
 {minimal}```
 
-That is all it takes: a provider, a model. With one model and no routes, that model serves every request. With several, a
-client names one of them (`"model": "mini"`, or `provider/name`), until a `default` route says what serves the rest.
+That is all it takes: a provider and a model. A client names a model (`"model": "mini"`, or `provider/name`) or a route.
+What names neither is served by the route `default`; where none is configured, a single model takes its place.
 
 ## How the file is read
 

@@ -8,7 +8,7 @@ from pydantic_core import ErrorDetails
 from proxy.config.checks import Findings
 from proxy.config.environ import Expansion, is_secret
 from proxy.config.models import ConfigModel
-from proxy.config.problems import Path, nearest_to, shortened
+from proxy.config.problems import Path, shortened
 from proxy.config.words import Shape, shape_at, words
 
 _WHAT = {
@@ -42,13 +42,8 @@ def _note(error: ErrorDetails, path: Path, value: Any, found: Findings, expansio
     kind = error["type"]
     if kind == "extra_forbidden":
         known = (shape_at(path[:-1]) or Shape(None)).fields
-        found.refuse(
-            path,
-            "unknown field",
-            at_name=True,
-            nearest=nearest_to(str(path[-1]), known),
-            expected=f"one of {', '.join(known)}",
-        )
+        expected = f"one of {', '.join(known)}"
+        found.refuse(path, "unknown field", at_name=True, meant=str(path[-1]), known=known, expected=expected)
         return
     shape = shape_at(path) or Shape(None)
     if kind == "missing":
@@ -61,7 +56,8 @@ def _note(error: ErrorDetails, path: Path, value: Any, found: Findings, expansio
         what,
         value=shown(given, kind_only=_hides(path, shape)),
         expected=words(shape),
-        nearest=nearest_to(given, shape.choices) if isinstance(given, str) else None,
+        meant=given if isinstance(given, str) else None,
+        known=shape.choices,
     )
 
 

@@ -13,7 +13,7 @@ from proxy.snapshot import Snapshot
 ROOT = pathlib.Path(__file__).parents[2]
 FULL = (ROOT / "examples/full.yaml").read_text()
 NAMES = ("OPENAI_API_KEY", "AZURE_API_KEY", "TEAM_A_KEY", "ADMIN_KEY")
-RELAXED = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+RELAXED = settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 SIGNS = [
     *"[]{}:,-?&*!|>'\"%@`#$~\n\t \\",
