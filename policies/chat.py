@@ -1,6 +1,6 @@
 """The words of one conversation with a model: what is asked, what came back, what it used."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Literal
 
 Purpose = Literal[
@@ -52,8 +52,8 @@ class Reply:
 
     choices: tuple[Choice, ...]
     usage: Usage | None
-    model: str = ""
-    id: str = ""
+    original: Any = None
+    """The reply as it came, for whoever sends it on; decisions do not look into it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,15 +75,3 @@ class Failure:
     body: bytes = b""
     content_type: str = "application/json"
     headers: tuple[tuple[str, str], ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Call:
-    """One request to one model: `body` is the client's JSON with what we must change changed.
-
-    `messages` is None for requests that have none (embeddings, completions).
-    """
-
-    model: str
-    messages: tuple[dict[str, Any], ...] | None = None
-    changes: dict[str, Any] = field(default_factory=dict)

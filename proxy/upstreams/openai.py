@@ -5,7 +5,7 @@ DeepSeek, and Gemini's and Anthropic's compatible endpoints differ in base URL, 
 """
 
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from typing import Any
 from urllib.parse import urlencode
@@ -75,6 +75,7 @@ class ChatCall:
         stream: bool,
         keep_text: bool,
         ask_usage: bool,
+        model: str,
     ) -> None:
         self._upstream = upstream
         self._endpoint = endpoint
@@ -82,15 +83,18 @@ class ChatCall:
         self._headers = headers
         self._stream = stream
         self._ask_usage = ask_usage
+        self.model = model
         self._gathered = Accumulator(keep_text=keep_text)
         self._response: Response | None = None
         self._result: Reply | Failure = Failure("broken", "the call was not made")
         self._sent = False
         self.first_byte_s: float | None = None
         self.reply_headers: tuple[tuple[str, str], ...] = ()
+        self.last_event: bytes | None = None
+        """The event that finishes the answer; kept back, so that what the exchange came to can go before it."""
         self.usage_event: bytes | None = None
 
-    async def pieces(self) -> AsyncIterator[Sequence[Piece]]:
+    async def pieces(self) -> AsyncGenerator[Sequence[Piece], None]:
         """Make the call. Failures of the network and of the dialect become the result."""
         try:
             self._sent = True
@@ -115,16 +119,18 @@ class ChatCall:
                     yield self._replayed(self._result)
         except TransportError as error:
             self._sent = error.sent
-            self._result = _transport_failure(error)
+            # A stream that has said its finish_reason is whole, however its connection ended.
+            whole = self._gathered.finished
+            self._result = self._gathered.reply(None) if whole else _transport_failure(error)
         except (Unreadable, TooLong) as error:
             self.abort()
             self._result = Failure(
                 "malformed", f"The upstream's answer cannot be read: {error}.", retryable=True
             )
 
-    async def _events(self, response: Response) -> AsyncIterator[list[Piece]]:
+    async def _events(self, response: Response) -> AsyncGenerator[list[Piece], None]:
         splitter = Splitter(MAX_REPLY_BYTES)
-        async with aclosing(response.pieces()) as received:  # type: ignore[type-var]
+        async with aclosing(response.pieces()) as received:
             async for data in received:
                 pieces, last = self._read(splitter.feed(data))
                 if pieces:
@@ -141,7 +147,7 @@ class ChatCall:
 
     def _read(self, events: list[bytes]) -> tuple[list[Piece], Chunk | None]:
         """The pieces in `events`, and the event that ends the stream where there is one."""
-        pieces = []
+        pieces: list[Piece] = []
         for data in events:
             chunk = self._gathered.feed(data)
             if chunk.error or chunk.done:
@@ -149,7 +155,14 @@ class ChatCall:
             if chunk.usage_only:
                 self.usage_event = data  # sent last, with what the exchange cost, if the client asked for it
                 continue
-            pieces.append(Piece(frame(data if self._ask_usage else _without_null_usage(data)), chunk.speaks))
+            shown = data if self._ask_usage else _without_null_usage(data)
+            if self.last_event is not None:  # it was not the last after all
+                pieces.append(Piece(frame(self.last_event), speaks=True))
+                self.last_event = None
+            if self._gathered.finished:
+                self.last_event = shown
+            else:
+                pieces.append(Piece(frame(shown), chunk.speaks))
         return pieces, None
 
     async def _end(self, response: Response, last: Chunk) -> None:

@@ -1,0 +1,165 @@
+"""What to do after an attempt: accept, try again (how, with whom), or give up.
+
+The whole history goes in and one step comes out, so that every rule can be tested as a row of a table.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from policies.allowance import Allowance, spent_up
+from policies.chat import Failure, Purpose, Reply, Usage
+from policies.contract import NO_VERDICT, Verdict
+from policies.route import Repair
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One upstream call and what came of it: either a reply with its verdict, or a failure.
+
+    `cost_nanousd` None: the model has no known price. `started_s` and `ended_s` are readings of one
+    monotonic clock; `first_byte_s` None where nothing came.
+    """
+
+    number: int
+    model: str
+    purpose: Purpose
+    reply: Reply | None = None
+    failure: Failure | None = None
+    verdict: Verdict = NO_VERDICT
+    usage: Usage | None = None
+    cost_nanousd: int | None = None
+    started_s: float = 0.0
+    ended_s: float = 0.0
+    first_byte_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Rung:
+    """One model of the ladder. `retries`: how often the same call may be repeated after a failure."""
+
+    model: str
+    retries: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Accept:
+    """The last attempt's reply is the answer."""
+
+
+@dataclass(frozen=True, slots=True)
+class Again:
+    """One more upstream call, after `wait_s` seconds."""
+
+    model: str
+    purpose: Purpose
+    wait_s: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class GiveUp:
+    """No answer. `schema`: replies came, none was valid. Otherwise the last failure is what to report."""
+
+    reason: Literal["schema", "failure", "allowance"]
+    detail: str = ""
+
+
+Step = Accept | Again | GiveUp
+
+BACKOFF_S = 0.25
+"""Wait before a repeated call where the upstream named none; doubles each time."""
+MAX_WAIT_S = 2.0
+"""A longer Retry-After is the client's to wait for: it is passed on instead of slept through."""
+
+
+def next_step(
+    rungs: Sequence[Rung], repair: Repair, allowance: Allowance, history: Sequence[Attempt], now_s: float
+) -> Step:
+    """The step after the last attempt of `history`.
+
+    A failed call is repeated, then the next model is asked; a refused request (4xx) is final, since the
+    next model would refuse it too. An invalid reply is asked again from the same model, unless the same
+    problems came twice: then, or when the re-asks are used up, the next model is asked.
+    """
+    last = history[-1]
+    if last.failure is None and last.verdict.acceptable:
+        return Accept()
+    if last.failure is not None and not last.failure.retryable:
+        return _give_up(history, "")
+    short = spent_up(allowance, len(history), _spent(history), now_s)
+    if short:
+        return _give_up(history, short)
+    step = (
+        _after_failure(rungs, history) if last.failure is not None else _after_invalid(rungs, repair, history)
+    )
+    if (
+        isinstance(step, Again)
+        and allowance.deadline_s is not None
+        and now_s + step.wait_s >= allowance.deadline_s
+    ):
+        return _give_up(history, "the deadline leaves no time for another attempt")
+    return step
+
+
+def _after_failure(rungs: Sequence[Rung], history: Sequence[Attempt]) -> Step:
+    last = history[-1]
+    assert last.failure is not None
+    failed = _run_length(history, last.model)
+    rung = _rung_of(rungs, last.model)
+    wait = (
+        last.failure.retry_after_s
+        if last.failure.retry_after_s is not None
+        else BACKOFF_S * 2 ** (failed - 1)
+    )
+    if failed <= rungs[rung].retries and wait <= MAX_WAIT_S:
+        return Again(last.model, "retry", wait)
+    return _climb(rungs, rung, history)
+
+
+def _after_invalid(rungs: Sequence[Rung], repair: Repair, history: Sequence[Attempt]) -> Step:
+    last = history[-1]
+    rung = _rung_of(rungs, last.model)
+    asked = [a for a in history if a.model == last.model and a.reply is not None]
+    repeated = len(asked) > 1 and _same_problems(asked[-1], asked[-2])
+    if len(asked) <= repair.reask and not repeated:
+        return Again(last.model, "reask")
+    return _climb(rungs, rung, history) if repair.escalate else _give_up(history, "")
+
+
+def _climb(rungs: Sequence[Rung], rung: int, history: Sequence[Attempt]) -> Step:
+    if rung + 1 < len(rungs):
+        return Again(rungs[rung + 1].model, "escalate")
+    return _give_up(history, "")
+
+
+def _give_up(history: Sequence[Attempt], detail: str) -> GiveUp:
+    if any(a.verdict.kind == "invalid" for a in history):
+        return GiveUp("schema", detail)
+    return GiveUp("failure", detail)
+
+
+def _run_length(history: Sequence[Attempt], model: str) -> int:
+    """How many attempts at the end of the history failed on `model`."""
+    length = 0
+    for attempt in reversed(history):
+        if attempt.model != model or attempt.failure is None:
+            break
+        length += 1
+    return length
+
+
+def _rung_of(rungs: Sequence[Rung], model: str) -> int:
+    return next(i for i, rung in enumerate(rungs) if rung.model == model)
+
+
+def _same_problems(one: Attempt, other: Attempt) -> bool:
+    """Whether two attempts failed at the same places by the same rules: asking a third time is idle."""
+
+    def places(attempt: Attempt) -> set[tuple[str, str]]:
+        return {(p.pointer, p.keyword) for p in attempt.verdict.problems}
+
+    return places(one) == places(other)
+
+
+def _spent(history: Sequence[Attempt]) -> int:
+    return sum(a.cost_nanousd or 0 for a in history)

@@ -1,0 +1,44 @@
+"""What is decided before the first call: which models may be asked, in which order, with how much context."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from policies.allowance import Allowance
+from policies.contract import Contract
+from policies.ladder import Rung
+from policies.route import ContextRule, Repair, StreamMode
+from policies.trimming import Trimmed, recent
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """The decisions of one exchange. `context` None: the messages go as they came, uncounted."""
+
+    route: str
+    rungs: tuple[Rung, ...]
+    contract: Contract
+    repair: Repair
+    allowance: Allowance
+    mode: StreamMode
+    context: Trimmed | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """Tokens of a conversation: of each message, and of what frames them (tools, the reply's opening)."""
+
+    messages: tuple[int, ...]
+    overhead: int = 0
+
+
+def needs_counts(rule: ContextRule, prompt_bytes: int) -> bool:
+    """Whether the context rule has to know token counts: a token is never shorter than a byte."""
+    return rule.policy != "off" and rule.budget_tokens is not None and prompt_bytes > rule.budget_tokens
+
+
+def trim_context(rule: ContextRule, messages: Sequence[Any], counts: Counts | None) -> Trimmed | None:
+    """The messages that go upstream under `rule`; None where they go as they came."""
+    if counts is None or rule.budget_tokens is None or rule.policy == "off":
+        return None
+    return recent(messages, counts.messages, rule.budget_tokens, overhead_tokens=counts.overhead)

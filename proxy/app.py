@@ -1,0 +1,253 @@
+"""The composition root: makes the parts of an app, starts and stops them in order, and hands out requests."""
+
+import asyncio
+import logging
+import os
+import re
+import time
+import traceback
+from collections.abc import Awaitable, Callable, Mapping
+from pathlib import Path
+
+import orjson
+from aiohttp import web
+
+from proxy import edges
+from proxy.counters import Counter
+from proxy.edges import Visit
+from proxy.handlers import operations
+from proxy.handlers.completions import complete
+from proxy.handlers.models import models
+from proxy.handlers.passthrough import passthrough
+from proxy.handlers.schemas import bind, refused_schema, schemas
+from proxy.server import Server
+from proxy.services import Services, make_ready
+from proxy.snapshot import Snapshot
+from proxy.stores import open_store
+from proxy.stores.base import Store, StoreRefused
+from proxy.tasks import Tasks
+from proxy.telemetry import Telemetry
+from proxy.upstreams.client_session import ClientSessionTransport
+from proxy.upstreams.transport import Transport
+from proxy.wire.errors import (
+    JSON,
+    ApiError,
+    internal,
+    method_not_allowed,
+    not_found,
+    overloaded,
+)
+from schemas.compiled import compile_schema
+from schemas.errors import SchemaRefused
+from schemas.registry import SchemaRegistry
+
+log = logging.getLogger("tailrace")
+
+Handler = Callable[[Services, Visit], Awaitable[web.StreamResponse]]
+
+_EXCHANGES = frozenset({"chat/completions", "completions", "embeddings", "moderations"})
+"""Endpoints that an exchange serves: one JSON object in, one model call out."""
+_ROUTE_PATH = re.compile(r"/r/([^/]{1,200})/v1/(.*)", re.DOTALL)
+_REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
+CLIENT_LEFT = 499
+"""nginx's status for a request whose client left before its answer; only metrics see it."""
+
+
+class App:
+    """One proxy. Several may live in one process; they share nothing."""
+
+    def __init__(
+        self, snapshot: Snapshot, environ: Mapping[str, str] = os.environ, store: Store | None = None
+    ) -> None:
+        self._environ = environ
+        self._store = store
+        self._snapshot = snapshot
+        self._runner: web.ServerRunner | None = None
+        self.services: Services
+
+    async def start(self) -> None:
+        """Everything but the listening socket is ready."""
+        transports: Mapping[bool, Transport] = {
+            False: ClientSessionTransport({}),
+            True: ClientSessionTransport(self._environ),
+        }
+        store = self._store or open_store(self._snapshot.store)
+        self.services = Services(
+            make_ready(self._snapshot, transports),
+            transports,
+            store,
+            Telemetry(),
+            Tasks(),
+            Counter(),
+            await _registered(store),
+            {b.route: (b.schema, b.version) for b in await store.bindings()},
+        )
+        self._runner = web.ServerRunner(
+            Server(
+                self.handle,
+                keepalive_timeout=75,
+                max_field_size=16_384,
+                max_line_size=16_384,
+                lingering_time=2,
+            )
+        )
+        await self._runner.setup()
+
+    async def listen(self, host: str, port: int) -> tuple[str, int]:
+        """Accept connections; the address that was bound (port 0 picks one)."""
+        assert self._runner is not None
+        site = web.TCPSite(self._runner, host, port, backlog=1024, reuse_address=True)
+        await site.start()
+        bound: tuple[str, int] = self._runner.addresses[0][:2]
+        return bound
+
+    def reload(self, snapshot: Snapshot) -> None:
+        """New requests use `snapshot`; those in work keep theirs. Host, port and store stay until a restart."""
+        self.services.ready = make_ready(snapshot, self.services.transports)
+        self.services.listings.clear()
+
+    async def drain(self) -> None:
+        """Take no new connections and wait for what is in work, at most `drain_s`; then end it with an error."""
+        services = self.services
+        services.draining = True
+        assert self._runner is not None
+        for site in list(self._runner.sites):
+            await site.stop()
+        deadline = time.monotonic() + services.ready.snapshot.server.drain_s
+        while services.in_work and time.monotonic() < deadline:
+            await asyncio.sleep(0.02)
+        stopped = ApiError(503, "The proxy is shutting down.", "shutting_down", type="server_error")
+        for listener in list(services.listeners):
+            await listener.cut(stopped)
+
+    async def close(self) -> None:
+        """Everything is stopped and the ledger is on the disk."""
+        if self._runner is not None:
+            await self._runner.cleanup()
+        services = self.services
+        await services.tasks.close()
+        for transport in services.transports.values():
+            await transport.close()
+        await services.store.close()
+
+    async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
+        """Answer one request, whatever happens."""
+        services = self.services
+        started = time.monotonic()
+        visit_id = edges.request_id()
+        services.in_work += 1
+        services.telemetry.in_flight.inc()
+        response: web.StreamResponse | None = None
+        try:
+            response = await self._answer(request, visit_id)
+        finally:
+            services.in_work -= 1
+            services.telemetry.in_flight.dec()
+            seconds = time.monotonic() - started
+            if response is None:
+                services.telemetry.request_ended("none", CLIENT_LEFT, seconds)
+            else:
+                route = response.headers.get("x-tailrace-route", "none")
+                services.telemetry.request_ended(route, response.status, seconds)
+        return response
+
+    async def _answer(self, request: web.BaseRequest, visit_id: str) -> web.StreamResponse:
+        try:
+            return await self._dispatch(request, visit_id)
+        except ApiError as error:
+            return self._refusal(request, visit_id, error)
+        except SchemaRefused as error:
+            return self._refusal(request, visit_id, refused_schema(error, "response_format"))
+        except StoreRefused:
+            log.error("the ledger takes nothing: %s", self.services.store.failed)  # noqa: TRY400  the stack tells nothing
+            return self._refusal(
+                request, visit_id, overloaded("The ledger cannot be written; see the log.", 5)
+            )
+        except ConnectionError:
+            raise
+        except Exception as error:  # noqa: BLE001  the last line of defence: a client never sees our stack
+            # Not log.exception: an exception's text may quote a prompt.
+            log.error("request %s failed: %s at %s", visit_id, type(error).__name__, _place(error))  # noqa: TRY400
+            return self._refusal(request, visit_id, internal())
+
+    async def _dispatch(self, request: web.BaseRequest, visit_id: str) -> web.StreamResponse:
+        services = self.services
+        path = request.path
+        headers = {n.lower(): v for n, v in request.headers.items()}
+        if request.method == "OPTIONS":
+            return edges.preflight(services.ready, headers)
+        if not path.startswith(("/v1/", "/r/")):
+            return self._operation(request, path)
+        route = None
+        if (match := _ROUTE_PATH.fullmatch(path)) is not None:
+            route, path = match.group(1), "/v1/" + match.group(2)
+        key = edges.authenticate(services.ready, headers)
+        if services.draining:
+            raise overloaded("The proxy is shutting down.", 5)
+        if services.in_work > services.ready.snapshot.server.max_requests:
+            raise overloaded("Too many requests are in work (server.max_requests).")
+        visit = Visit(request, visit_id, path.removeprefix("/v1/").rstrip("/"), route, key, headers)
+        response = await self._handler_of(visit)(services, visit)
+        for name, value in edges.cors(services.ready, headers):
+            if not response.prepared:
+                response.headers[name] = value
+        return response
+
+    def _handler_of(self, visit: Visit) -> Handler:
+        path, method = visit.path, visit.request.method
+        if path in _EXCHANGES:
+            if method != "POST":
+                raise method_not_allowed(method, f"/v1/{path}", "POST")
+            return complete
+        first = path.split("/", 1)[0]
+        if first == "models" and method == "GET":
+            return models
+        if first == "schemas":
+            return schemas
+        if first == "routes":
+            return bind
+        if not path or ".." in path or "//" in path:
+            raise not_found("There is nothing at this path.", code="unknown_url")
+        return passthrough
+
+    def _operation(self, request: web.BaseRequest, path: str) -> web.Response:
+        if request.method not in ("GET", "HEAD"):
+            raise not_found(f"There is nothing to {request.method} at this path.", code="unknown_url")
+        if path == "/healthz":
+            return operations.healthz()
+        if path == "/readyz":
+            return operations.readyz(self.services)
+        if path == "/metrics":
+            return operations.metrics(self.services)
+        raise not_found("There is nothing at this path; the API is below /v1/.", code="unknown_url")
+
+    def _refusal(self, request: web.BaseRequest, visit_id: str, error: ApiError) -> web.Response:
+        named = {n for n, _ in error.headers}
+        headers = [("content-type", JSON), *error.headers, ("x-tailrace-request-id", visit_id)]
+        if "x-request-id" not in named:
+            asked = request.headers.get("x-request-id", "")
+            headers.append(("x-request-id", asked if _REQUEST_ID.fullmatch(asked) else visit_id))
+        headers += edges.cors(
+            self.services.ready, {"origin": o} if (o := request.headers.get("origin")) else {}
+        )
+        response = web.Response(status=error.status, body=error.body(), headers=headers)
+        if request.can_read_body and not request.content.at_eof():
+            response.force_close()  # what is left of the body is not worth reading
+        return response
+
+
+def _place(error: BaseException) -> str:
+    """Where it happened. The exception's own text may quote a prompt, and is not logged."""
+    frames = traceback.extract_tb(error.__traceback__)[-3:]
+    return " < ".join(f"{Path(f.filename).name}:{f.lineno} {f.name}" for f in reversed(frames))
+
+
+async def _registered(store: Store) -> SchemaRegistry:
+    """The schemas that were registered before this start. One that is refused today stays in the store, unused."""
+    registry = SchemaRegistry()
+    for row in await store.schemas():
+        try:
+            registry = registry.with_schema(row.name, compile_schema(orjson.loads(row.text)))
+        except SchemaRefused:
+            log.warning("the registered schema %s version %s is refused now", row.name, row.version)
+    return registry

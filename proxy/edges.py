@@ -1,0 +1,122 @@
+"""What every request passes before its handler: who sends it, how large it is, where it may come from."""
+
+import asyncio
+import hashlib
+import hmac
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from aiohttp import web
+
+from proxy.services import Ready
+from proxy.snapshot import Key
+from proxy.wire.errors import NO_RETRY, ApiError, bad_request, too_large
+
+_LOOPBACK = frozenset({"127.0.0.1", "::1", "::ffff:127.0.0.1"})
+
+
+@dataclass(frozen=True, slots=True)
+class Visit:
+    """One request at our door. `path` is what follows `/v1`, without the route's prefix; `id` is our request id."""
+
+    request: web.BaseRequest
+    id: str
+    path: str
+    route_in_path: str | None
+    key: Key | None
+    headers: Mapping[str, str]
+
+    @property
+    def admin(self) -> bool:
+        """Whether administration is allowed: a key with `admin: true`, or loopback while the proxy is open."""
+        if self.key is not None:
+            return self.key.admin
+        return self.request.remote in _LOOPBACK
+
+
+def request_id() -> str:
+    """A new request id, unguessable and unique."""
+    return "req_" + secrets.token_hex(12)
+
+
+def authenticate(ready: Ready, headers: Mapping[str, str]) -> Key | None:
+    """The key that a request shows, None while the proxy is open. Raises ApiError (401).
+
+    The key is looked up by its digest, so that no comparison of secrets can be timed.
+    """
+    if ready.keys is None:
+        return None
+    shown = _shown(headers)
+    if not shown:
+        message = "No API key was sent. Send it as 'Authorization: Bearer KEY'."
+        raise ApiError(401, message, "invalid_api_key", headers=NO_RETRY)
+    digest = hashlib.sha256(shown.encode("utf-8", "surrogateescape")).digest()
+    key = ready.keys.get(digest)
+    if key is None or not hmac.compare_digest(key.digest, digest):
+        message = "The API key is not one of this proxy's (configuration: keys)."
+        raise ApiError(401, message, "invalid_api_key", headers=NO_RETRY)
+    return key
+
+
+def _shown(headers: Mapping[str, str]) -> str:
+    scheme, _, token = headers.get("authorization", "").partition(" ")
+    if scheme.lower() == "bearer" and token.strip():
+        return token.strip()
+    return headers.get("x-api-key") or headers.get("api-key") or ""
+
+
+def check_length(request: web.BaseRequest, limit: int) -> None:
+    """Refuse by the announced length, before a byte is read. Raises ApiError (413, 415)."""
+    coding = request.headers.get("content-encoding", "identity").lower()
+    if coding != "identity":
+        message = f"Content-Encoding '{coding[:40]}' is not supported: send the body as it is."
+        raise ApiError(415, message, "unsupported_encoding", headers=NO_RETRY)
+    if request.content_length is not None and request.content_length > limit:
+        raise too_large(limit)
+
+
+async def read_body(request: web.BaseRequest, limit: int, timeout_s: float) -> bytes:
+    """The whole body, bounded in size and in time. Raises ApiError (408, 413)."""
+    check_length(request, limit)
+    parts: list[bytes] = []
+    size = 0
+    try:
+        async with asyncio.timeout(timeout_s):
+            async for part in request.content.iter_any():
+                size += len(part)
+                if size > limit:
+                    raise too_large(limit)
+                parts.append(part)
+    except TimeoutError:
+        message = f"The request body did not arrive within {timeout_s:g} s (server.body_timeout_s)."
+        raise ApiError(408, message, "request_timeout") from None
+    except web.RequestPayloadError:
+        raise bad_request("The request body ended early or its framing is broken.") from None
+    return parts[0] if len(parts) == 1 else b"".join(parts)
+
+
+def cors(ready: Ready, headers: Mapping[str, str]) -> list[tuple[str, str]]:
+    """The headers that let a browser's page of an allowed origin read the answer; none unless configured."""
+    allowed = ready.snapshot.server.cors_origins
+    origin = headers.get("origin")
+    if not allowed or origin is None or not ("*" in allowed or origin in allowed):
+        return []
+    return [
+        ("access-control-allow-origin", origin),
+        ("vary", "origin"),
+        ("access-control-expose-headers", "*"),
+    ]
+
+
+def preflight(ready: Ready, headers: Mapping[str, str]) -> web.Response:
+    """The answer to a browser's OPTIONS. Without CORS it allows nothing."""
+    grant = cors(ready, headers)
+    if grant:
+        asked = headers.get("access-control-request-headers", "authorization, content-type")
+        grant += [
+            ("access-control-allow-methods", "GET, POST, PUT, DELETE"),
+            ("access-control-allow-headers", asked),
+            ("access-control-max-age", "600"),
+        ]
+    return web.Response(status=204, headers=grant)

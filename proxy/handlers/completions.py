@@ -1,0 +1,176 @@
+"""`POST /v1/chat/completions` and its kin: a request becomes an exchange, its outcome an answer."""
+
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from aiohttp import web
+
+from policies.allowance import Allowance
+from policies.chat import Reply
+from policies.contract import Contract
+from policies.ladder import Accept, Rung
+from policies.plan import Counts, Plan, needs_counts, trim_context
+from proxy.edges import Visit, read_body
+from proxy.exchange import Outcome, converse
+from proxy.listener import Listener
+from proxy.live import Live
+from proxy.selection import Selected, select
+from proxy.services import Services
+from proxy.wire import facts as wire_facts
+from proxy.wire import headers as wire_headers
+from proxy.wire.ask import Ask, read_ask
+from proxy.wire.chat import Whole, with_texts, with_texts_streamed
+from proxy.wire.errors import JSON, ApiError
+from proxy.wire.sse import comment, frame
+
+RETRY_COUNT = "x-stainless-retry-count"
+"""Official clients count their own retries here: theirs and ours must not multiply."""
+
+
+async def complete(services: Services, visit: Visit) -> web.StreamResponse:
+    """Serve one request. Raises ApiError for everything that ends before an answer has begun."""
+    server = services.ready.snapshot.server
+    body = await read_body(visit.request, int(server.max_body_mb * 1024 * 1024), server.body_timeout_s)
+    ask = read_ask(visit.path, body, visit.headers, visit.route_in_path)
+    selected = select(services.ready.snapshot, services.ready.routes, ask, visit.key)
+    plan = await _plan(services, ask, selected, visit)
+    passed = wire_headers.to_upstream(visit.headers.items())
+    live: Live | None = None
+
+    def first_headers() -> Sequence[tuple[str, str]]:
+        call = live.last_call if live is not None else None
+        upstream = call.reply_headers if call is not None else ()
+        model = call.model if call is not None else ""
+        return _headers(visit, upstream, wire_facts.at_start(plan, model))
+
+    listener = (
+        Listener(visit.request, first_headers, server.hold_status_s, server.keepalive_s)
+        if ask.stream
+        else None
+    )
+    live = Live(
+        services,
+        ask,
+        selected,
+        exchange_id=visit.id,
+        key=visit.key.name if visit.key else None,
+        passed=passed,
+        listener=listener,
+        keep_text=plan.contract.schema is not None,
+    )
+    if listener is not None:
+        services.listeners.add(listener)
+    try:
+        outcome = await converse(plan, ask.messages, live)
+        if listener is not None:
+            return await _answer_streamed(visit, ask, outcome, live, listener)
+        return _answer_whole(visit, ask, outcome, live)
+    finally:
+        if listener is not None:
+            listener.stop()
+            services.listeners.discard(listener)
+
+
+async def _plan(services: Services, ask: Ask, selected: Selected, visit: Visit) -> Plan:
+    """Gather what the decisions need to know, and decide."""
+    route = selected.route
+    rule = route.context
+    counts = None
+    if ask.endpoint == "chat/completions" and needs_counts(rule, len(ask.body)):
+        tools = ask.doc.get("tools")
+        counted = await services.counter.measure(ask.messages, tools if isinstance(tools, list) else ())
+        counts = Counts(counted.messages, counted.tools + counted.overhead)
+    own_retries = visit.headers.get(RETRY_COUNT, "0") == "0"
+    providers = services.ready.snapshot.providers
+    rungs = tuple(
+        Rung(t.asked, providers[t.card.provider].retries if own_retries else 0) for t in selected.targets
+    )
+    limits = route.limits
+    deadline = None if limits.deadline_s is None else time.monotonic() + limits.deadline_s
+    return Plan(
+        route.name,
+        rungs,
+        contract_of(services, ask, selected),
+        route.repair,
+        Allowance(limits.attempts, limits.cost_nanousd, deadline),
+        route.stream,
+        trim_context(rule, ask.messages, counts),
+    )
+
+
+def contract_of(services: Services, ask: Ask, selected: Selected) -> Contract:
+    """What the reply must satisfy: an inline response_format wins over the route's schema."""
+    if ask.endpoint != "chat/completions":
+        return Contract()
+    inline = inline_schema(ask.doc)
+    if inline is None:
+        return services.contract_of(selected.route)
+    return Contract(services.inline_schema(inline), selected.route.repair.accept)
+
+
+def inline_schema(doc: Mapping[str, Any]) -> Any:
+    """The JSON Schema in `response_format`, or None."""
+    wanted = doc.get("response_format")
+    if not isinstance(wanted, dict) or wanted.get("type") != "json_schema":
+        return None
+    named = wanted.get("json_schema")
+    return named.get("schema") if isinstance(named, dict) else None
+
+
+def _answer_whole(visit: Visit, ask: Ask, outcome: Outcome, live: Live) -> web.Response:
+    facts = wire_facts.at_end(outcome)
+    upstream = live.last_call.reply_headers if live.last_call is not None else ()
+    error = _error_of(visit, outcome)
+    if error is not None:
+        error.headers = (*error.headers, *facts)
+        raise error
+    reply = outcome.last.reply
+    assert isinstance(reply, Reply)
+    assert isinstance(reply.original, Whole)
+    extra = {"tailrace": wire_facts.explained(outcome)} if ask.controls.explain else {}
+    body = with_texts(reply.original, outcome.last.verdict.texts, extra)
+    return web.Response(body=body, headers=[("content-type", JSON), *_headers(visit, upstream, facts)])
+
+
+async def _answer_streamed(
+    visit: Visit, ask: Ask, outcome: Outcome, live: Live, listener: Listener
+) -> web.StreamResponse:
+    error = _error_of(visit, outcome)
+    if error is not None:
+        if listener.started:
+            return await listener.fail(error)
+        error.headers = (*error.headers, *wire_facts.at_end(outcome))
+        raise error
+    call = live.last_call
+    assert call is not None
+    events = [piece[6:-2] for piece in outcome.held]  # as `wire.sse.frame` made them
+    if call.last_event is not None:
+        events.append(call.last_event)
+    if outcome.last.verdict.texts:
+        events = list(with_texts_streamed(events, outcome.last.verdict.texts))
+    frames = [frame(event) for event in events]
+    if ask.include_usage and call.usage_event is not None:
+        facts = wire_facts.explained(outcome) if ask.controls.explain else wire_facts.in_short(outcome)
+        frames.append(frame(wire_facts.with_facts(call.usage_event, facts)))
+    else:
+        # Before the last event and not before [DONE]: naive readers drop an event that a comment opens,
+        # and can spare this one, not that.
+        frames.insert(max(0, len(frames) - 1), comment("tailrace " + wire_facts.as_line(outcome)))
+    return await listener.end(b"".join(frames))
+
+
+def _error_of(visit: Visit, outcome: Outcome) -> ApiError | None:
+    """What the client hears when no answer came of it; None when one did."""
+    if isinstance(outcome.end, Accept):
+        return None
+    retried = RETRY_COUNT not in visit.headers and len(outcome.history) > 1
+    return wire_facts.error_of(outcome, retried=retried)
+
+
+def _headers(
+    visit: Visit, upstream: Sequence[tuple[str, str]], facts: Sequence[tuple[str, str]]
+) -> list[tuple[str, str]]:
+    named = any(n == "x-request-id" for n, _ in upstream)
+    ours = [] if named else [("x-request-id", visit.id)]
+    return [*upstream, *ours, ("x-tailrace-request-id", visit.id), *facts]

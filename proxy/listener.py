@@ -1,0 +1,105 @@
+"""The client's end of a streamed answer: when its status line goes out, and what fills its silences."""
+
+import asyncio
+from collections.abc import Callable, Sequence
+
+from aiohttp import web
+
+from proxy.wire.errors import ApiError
+from proxy.wire.sse import DONE, comment, frame
+
+HEADERS = (("content-type", "text/event-stream; charset=utf-8"), ("cache-control", "no-cache"))
+Headers = Sequence[tuple[str, str]]
+
+
+class Listener:
+    """Writes one event stream.
+
+    The 200 is held back until the first piece, at most `hold_s`: until then an error keeps its status.
+    After that, comments go out in every silence of `keepalive_s`, so that nobody on the way times out.
+    """
+
+    def __init__(
+        self, request: web.BaseRequest, headers: Callable[[], Headers], hold_s: float, keepalive_s: float
+    ) -> None:
+        self._request = request
+        self._headers = headers
+        self._keepalive_s = keepalive_s
+        self._response: web.StreamResponse | None = None
+        self._starting = asyncio.Lock()
+        self._loop = asyncio.get_running_loop()
+        self._spoke_at = self._loop.time()
+        self._timer: asyncio.TimerHandle | None = self._loop.call_later(hold_s, self._silent)
+        self._comment: asyncio.Task[None] | None = None
+        self.quiet = False
+        """True: no comments, for clients that asked for none."""
+
+    @property
+    def started(self) -> bool:
+        """Whether the status line is out."""
+        return self._response is not None
+
+    async def tell(self, data: bytes) -> None:
+        """Send whole events. Waits while the client is slow; raises ConnectionError when it left."""
+        response = self._response
+        if response is None:
+            response = await self._start()
+        self._spoke_at = self._loop.time()
+        await response.write(data)
+
+    async def _start(self) -> web.StreamResponse:
+        async with self._starting:  # the first piece and the first comment may come together
+            if self._response is None:
+                response = web.StreamResponse(headers=[*HEADERS, *self._headers()])
+                await response.prepare(self._request)
+                self._response = response
+            return self._response
+
+    def _silent(self) -> None:
+        """The timer: say something if nothing was said for long, and look again later."""
+        left = self._spoke_at + self._keepalive_s - self._loop.time()
+        if self._response is None or left <= 0.001:
+            self._comment = self._loop.create_task(self._say_waiting(), name="keepalive")
+            left = self._keepalive_s
+        self._timer = self._loop.call_later(left, self._silent)
+
+    async def _say_waiting(self) -> None:
+        try:
+            if self._response is None:
+                await self._start()
+            if not self.quiet:
+                await self.tell(comment("keep-alive"))
+        except (ConnectionError, RuntimeError):
+            self.stop()  # the client left; its handler is told by the server
+
+    def stop(self) -> None:
+        """No more comments."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    async def cut(self, error: ApiError) -> None:
+        """End a stream from outside: an error event if it has begun, and its handler is cancelled."""
+        task = self._request.task
+        try:
+            if self._response is not None:
+                await self.fail(error)
+        except (ConnectionError, RuntimeError):
+            pass
+        task.cancel()
+
+    async def end(self, last: bytes = b"") -> web.StreamResponse:
+        """Send the last events and the end of the stream."""
+        self.stop()
+        await self.tell(last + frame(DONE))
+        assert self._response is not None
+        await self._response.write_eof()
+        return self._response
+
+    async def fail(self, error: ApiError) -> web.StreamResponse:
+        """End a stream that has begun with an error event; no `[DONE]` follows, the answer is not done."""
+        self.stop()
+        await self.tell(error.event())
+        assert self._response is not None
+        await self._response.write_eof()
+        return self._response

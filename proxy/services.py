@@ -1,0 +1,100 @@
+"""What an app owns and its exchanges use: the configuration made ready, stores, metrics, counters.
+
+`Ready` is immutable and swapped as one on reload; `Services` lives as long as the app.
+"""
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from cachetools import LRUCache
+
+from policies.contract import Contract
+from policies.route import Route
+from proxy.counters import Counter
+from proxy.listener import Listener
+from proxy.snapshot import Key, Snapshot
+from proxy.stores.base import Store
+from proxy.tasks import Tasks
+from proxy.telemetry import Telemetry
+from proxy.upstreams.openai import OpenAIUpstream
+from proxy.upstreams.transport import Transport
+from proxy.wire.body import dump
+from schemas.compiled import Compiled, compile_schema
+from schemas.registry import SchemaRegistry
+
+DEFAULT = "default"
+INLINE_SCHEMAS = 512
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """A snapshot with everything compiled that its exchanges need."""
+
+    snapshot: Snapshot
+    upstreams: Mapping[str, OpenAIUpstream]
+    routes: Mapping[str, Route]
+    keys: Mapping[bytes, Key] | None
+    configured: Mapping[str, Compiled]
+    """Schemas of the configuration, by name."""
+
+
+@dataclass(slots=True)
+class Services:
+    """The parts of one running app. No module keeps any of this: two apps never meet."""
+
+    ready: Ready
+    transports: Mapping[bool, Transport]
+    """By whether the provider is reached through a proxy of the environment."""
+    store: Store
+    telemetry: Telemetry
+    tasks: Tasks
+    counter: Counter
+    registered: SchemaRegistry
+    bindings: dict[str, tuple[str, str | None]] = field(default_factory=dict)
+    """Route -> schema name and version, as set at run time."""
+    listings: dict[str, tuple[float, list[dict[str, Any]]]] = field(default_factory=dict)
+    """Providers' own lists of models, with the time until which they are believed."""
+    inline: LRUCache[bytes, Compiled] = field(default_factory=lambda: LRUCache(INLINE_SCHEMAS))
+    """Schemas that came with requests, by the hash of their text."""
+    listeners: set[Listener] = field(default_factory=set)
+    """Streams under way, so that a shutdown can end them with an error event."""
+    draining: bool = False
+    in_work: int = 0
+
+    def schema_named(self, name: str, version: str | None = None) -> Compiled | None:
+        """A registered schema, else a configured one."""
+        found = self.registered.get(name, version)
+        if found is not None:
+            return found
+        return self.ready.configured.get(name) if version is None else None
+
+    def inline_schema(self, schema: Any) -> Compiled:
+        """A schema that came with a request, compiled once while it stays in use. Raises SchemaRefused."""
+        key = hashlib.sha256(dump(schema)).digest()
+        found = self.inline.get(key)
+        if found is None:
+            found = self.inline[key] = compile_schema(schema)
+        return found
+
+    def contract_of(self, route: Route) -> Contract:
+        """What `route` promises of its replies; a binding made at run time wins over the configuration."""
+        name, version = self.bindings.get(route.name, (route.schema, None))
+        if name is None:
+            return Contract(None, route.repair.accept)
+        return Contract(self.schema_named(name, version), route.repair.accept)
+
+
+def make_ready(snapshot: Snapshot, transports: Mapping[bool, Transport]) -> Ready:
+    """Everything of `snapshot` that can be prepared once."""
+    routes = dict(snapshot.routes)
+    if DEFAULT not in routes:
+        routes[DEFAULT] = Route(DEFAULT, ())
+    return Ready(
+        snapshot,
+        {name: OpenAIUpstream(p, transports[p.trust_env]) for name, p in snapshot.providers.items()},
+        routes,
+        None if snapshot.keys is None else {key.digest: key for key in snapshot.keys},
+        {name: compile_schema(schema) for name, schema in snapshot.schemas.items()},
+    )

@@ -1,0 +1,168 @@
+"""What an exchange came to, as headers, as an object in the body, and as an error."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import orjson
+
+from policies.ladder import Attempt, GiveUp
+from policies.money import usd_text
+from policies.plan import Plan
+from proxy.exchange import Outcome
+from proxy.wire.body import dump
+from proxy.wire.errors import NO_RETRY, ApiError, from_failure
+from schemas.check import Change, Problem
+
+MAX_REPAIRS = 12
+MAX_PROBLEMS = 20
+Headers = list[tuple[str, str]]
+
+
+def at_start(plan: Plan, model: str) -> Headers:
+    """The headers that are known when a stream begins."""
+    headers = [("x-tailrace-route", plan.route), ("x-tailrace-model", model)]
+    return headers + _context(plan)
+
+
+def at_end(outcome: Outcome) -> Headers:
+    """All of an exchange's headers."""
+    plan, last = outcome.plan, outcome.last
+    headers = [
+        ("x-tailrace-route", plan.route),
+        ("x-tailrace-model", last.model),
+        ("x-tailrace-attempts", str(len(outcome.history))),
+        ("x-tailrace-schema", schema_word(outcome)),
+        ("x-tailrace-cost-usd", cost_text(outcome)),
+    ]
+    if last.verdict.changes:
+        headers.append(("x-tailrace-repairs", ",".join(repairs(last))))
+    return headers + _context(plan)
+
+
+def _context(plan: Plan) -> Headers:
+    context = plan.context
+    if context is None:
+        return []
+    text = f"in={context.tokens_in};out={context.tokens_out};dropped={len(context.dropped)}"
+    return [("x-tailrace-context", text)]
+
+
+def schema_word(outcome: Outcome) -> str:
+    """None | valid | repaired | reasked | escalated | failed (docs/headers.md).
+
+    A cut, filtered or refused answer to a route that promises a schema is `failed`: the client is told by
+    its finish_reason or refusal, and must not take it for a valid one.
+    """
+    last = outcome.last
+    if outcome.plan.contract.schema is None:
+        return "none"
+    if isinstance(outcome.end, GiveUp) or last.verdict.kind == "invalid":
+        return "failed"
+    if last.verdict.kind == "exempt":
+        calls = last.reply is not None and any(c.tool_calls for c in last.reply.choices)
+        return "none" if calls else "failed"
+    if any(a.verdict.kind == "invalid" for a in outcome.history[:-1]):
+        return "escalated" if last.model != outcome.history[0].model else "reasked"
+    return last.verdict.kind
+
+
+def repairs(attempt: Attempt) -> list[str]:
+    """The operations that mended a reply, each once, in order."""
+    return list(dict.fromkeys(change.operation for change in attempt.verdict.changes))[:MAX_REPAIRS]
+
+
+def cost_text(outcome: Outcome) -> str:
+    """All attempts together in US dollars; `unpriced` where one of them has no known price."""
+    costs = [a.cost_nanousd for a in outcome.history if a.usage is not None]
+    return "unpriced" if None in costs else usd_text(sum(c for c in costs if c is not None))
+
+
+def in_short(outcome: Outcome) -> dict[str, Any]:
+    """The headers' facts as an object."""
+    return {
+        "route": outcome.plan.route,
+        "model": outcome.last.model,
+        "attempts": len(outcome.history),
+        "schema": schema_word(outcome),
+        "repairs": repairs(outcome.last),
+        "cost_usd": cost_text(outcome),
+    }
+
+
+def as_line(outcome: Outcome) -> str:
+    """The same in one line, for a comment."""
+    return dump(in_short(outcome)).decode()
+
+
+def explained(outcome: Outcome) -> dict[str, Any]:
+    """Every attempt, repair and decision."""
+    facts = in_short(outcome)
+    facts["attempts"] = [_told(a, spoken=True) for a in outcome.history]
+    facts["ladder"] = [rung.model for rung in outcome.plan.rungs]
+    if outcome.plan.context is not None:
+        facts["context"] = outcome.plan.context.note
+    return facts
+
+
+def _told(attempt: Attempt, *, spoken: bool) -> dict[str, Any]:
+    """One attempt. `spoken` False leaves out what quotes the model's text."""
+    usage = attempt.usage
+    told: dict[str, Any] = {
+        "number": attempt.number,
+        "model": attempt.model,
+        "purpose": attempt.purpose,
+        "verdict": attempt.verdict.kind,
+        "input_tokens": usage.input_tokens if usage else 0,
+        "output_tokens": usage.output_tokens if usage else 0,
+        "cost_usd": "unpriced" if attempt.cost_nanousd is None else usd_text(attempt.cost_nanousd),
+        "seconds": round(attempt.ended_s - attempt.started_s, 3),
+    }
+    if attempt.failure is not None:
+        told["failure"] = {"kind": attempt.failure.kind, "status": attempt.failure.status}
+    if attempt.verdict.problems:
+        told["problems"] = [_problem(p) for p in attempt.verdict.problems[:MAX_PROBLEMS]]
+    if spoken and attempt.verdict.changes:
+        told["repairs"] = [_change(c) for c in attempt.verdict.changes[:MAX_PROBLEMS]]
+    return told
+
+
+def _problem(problem: Problem) -> dict[str, str]:
+    return {"pointer": problem.pointer, "keyword": problem.keyword, "message": problem.message}
+
+
+def _change(change: Change) -> dict[str, Any]:
+    return {
+        "operation": change.operation,
+        "class": change.kind,
+        "span": list(change.span),
+        "pointer": change.pointer,
+        "before": change.before[:200],
+        "after": change.after[:200],
+    }
+
+
+def error_of(outcome: Outcome, *, retried: bool) -> ApiError:
+    """The failure that an exchange ended with. `retried`: tell the client not to multiply our retries."""
+    end = outcome.end
+    assert isinstance(end, GiveUp)
+    if end.reason != "schema":
+        failed = next(a.failure for a in reversed(outcome.history) if a.failure is not None)
+        return from_failure(failed, retried=retried)
+    judged = next(a for a in reversed(outcome.history) if a.verdict.kind == "invalid")
+    problems = judged.verdict.problems[:MAX_PROBLEMS]
+    first = problems[0] if problems else Problem("", "schema", "not valid")
+    message = (
+        f"No valid answer after {len(outcome.history)} attempts: the last one fails the schema at "
+        f"{first.pointer or 'the root'} ({first.message})"
+    )
+    message += f"; {end.detail}." if end.detail else "."
+    extra = {
+        "problems": [_problem(p) for p in problems],
+        "attempts": [_told(a, spoken=False) for a in outcome.history],
+    }
+    return ApiError(422, message, "schema_unsatisfied", type="schema_error", extra=extra, headers=NO_RETRY)
+
+
+def with_facts(usage_event: bytes, facts: Mapping[str, Any]) -> bytes:
+    """A stream's usage event with the exchange's facts in it."""
+    return dump(orjson.loads(usage_event) | {"tailrace": facts})

@@ -1,0 +1,261 @@
+"""The story of an exchange, played with scripted ports: no sockets, no clock."""
+
+import asyncio
+from collections.abc import AsyncGenerator, Sequence
+from dataclasses import replace
+
+import pytest
+
+from policies.allowance import Allowance
+from policies.chat import Choice, Failure, Reply, Usage
+from policies.contract import Contract, Verdict, judge
+from policies.ladder import Accept, Attempt, GiveUp, Rung
+from policies.plan import Plan
+from policies.route import Repair
+from proxy.exchange import Order, Outcome, Piece, converse
+from schemas.compiled import compile_schema
+
+AGE = compile_schema(
+    {
+        "type": "object",
+        "properties": {"age": {"type": "integer"}},
+        "required": ["age"],
+        "additionalProperties": False,
+    }
+)
+VALID, FENCED, INVALID, OTHER = '{"age": 7}', '```json\n{"age": 7}\n```', '{"age": "old"}', '{"years": 7}'
+DOWN = Failure("connect", "refused", retryable=True)
+UNAUTHORIZED = Failure("status", "bad key", status=401)
+USAGE = Usage(10, 5)
+
+
+class ScriptedCall:
+    first_byte_s: float | None = 0.5
+
+    def __init__(self, script, ports):
+        self.script, self.ports = script, ports
+        self.aborted = False
+
+    async def pieces(self) -> AsyncGenerator[Sequence[Piece], None]:
+        self.ports.story.append("call")
+        for event in self.script[:-1]:
+            if event == "hang":
+                await asyncio.Event().wait()
+            yield [event if isinstance(event, Piece) else Piece(event, speaks=True)]
+
+    def result(self):
+        last = self.script[-1]
+        return Reply((Choice(0, last, "stop"),), USAGE) if isinstance(last, str) else last
+
+    def usage(self):
+        return USAGE
+
+    def abort(self):
+        self.aborted = True
+        self.ports.story.append("abort")
+
+
+class ScriptedPorts:
+    """Each upstream call plays the next script: pieces of a stream, then a reply's text or a Failure."""
+
+    def __init__(self, *scripts):
+        self.scripts = list(scripts)
+        self.orders: list[Order] = []
+        self.calls: list[ScriptedCall] = []
+        self.booked: list[Attempt] = []
+        self.told: list[bytes] = []
+        self.story: list[str] = []
+        self.waited: list[float] = []
+        self.clock = 0.0
+
+    def now(self):
+        return self.clock
+
+    async def wait(self, seconds):
+        self.waited.append(seconds)
+        self.clock += seconds
+
+    def call(self, order):
+        self.orders.append(order)
+        self.calls.append(ScriptedCall(self.scripts.pop(0), self))
+        return self.calls[-1]
+
+    async def judge(self, reply: Reply, contract: Contract) -> Verdict:
+        return judge(reply, contract)
+
+    async def tell(self, piece):
+        self.story.append("tell")
+        self.told.append(piece)
+
+    def account(self, attempt):
+        self.story.append("account")
+        self.booked.append(attempt)
+        return replace(attempt, cost_nanousd=100)
+
+
+def plan(*models, schema=AGE, mode="hold", repair=None, allowance=None) -> Plan:
+    rungs = tuple(Rung(m, retries=1) for m in models)
+    return Plan("r", rungs, Contract(schema), repair or Repair(), allowance or Allowance(), mode)
+
+
+def play(ports: ScriptedPorts, the_plan: Plan) -> Outcome:
+    messages = [{"role": "user", "content": "How old?"}]
+    return asyncio.run(converse(the_plan, messages, ports))
+
+
+def purposes(ports):
+    return [(o.model, o.purpose) for o in ports.orders]
+
+
+def test_valid_reply_is_accepted_at_once():
+    ports = ScriptedPorts([VALID])
+    outcome = play(ports, plan("mini", "big"))
+    assert outcome.end == Accept()
+    assert outcome.last.verdict.kind == "valid"
+    assert purposes(ports) == [("mini", "answer")]
+    assert ports.story == ["call", "account"]
+
+
+def test_fenced_reply_is_mended_without_another_call():
+    outcome = play(ports := ScriptedPorts([FENCED]), plan("mini"))
+    assert outcome.last.verdict.kind == "repaired"
+    assert outcome.last.verdict.texts == {0: '{"age":7}'}
+    assert len(ports.orders) == 1
+
+
+def test_invalid_reply_is_corrected_on_same_model_then_escalated():
+    ports = ScriptedPorts([INVALID], [OTHER], [VALID])
+    outcome = play(ports, plan("mini", "big"))
+    assert outcome.end == Accept()
+    assert purposes(ports) == [("mini", "answer"), ("mini", "reask"), ("big", "escalate")]
+
+
+def test_reask_tells_the_model_what_it_said_and_what_is_wrong():
+    play(ports := ScriptedPorts([INVALID], [VALID]), plan("mini"))
+    first, second = ports.orders
+    assert first.messages is None
+    assert [m["role"] for m in second.messages] == ["user", "assistant", "user"]
+    assert second.messages[1]["content"] == INVALID
+    assert "/age" in second.messages[2]["content"]
+
+
+def test_escalation_starts_from_the_clients_own_words():
+    play(ports := ScriptedPorts([INVALID], [OTHER], [VALID]), plan("mini", "big"))
+    assert ports.orders[2].messages is None
+
+
+def test_same_problem_twice_means_climb_not_repeat():
+    repair = Repair(reask=5)
+    ports = ScriptedPorts([INVALID], [INVALID], [VALID])
+    play(ports, plan("mini", "big", repair=repair))
+    assert purposes(ports) == [("mini", "answer"), ("mini", "reask"), ("big", "escalate")]
+
+
+def test_no_valid_answer_within_the_allowance_is_given_up_with_all_attempts_booked():
+    ports = ScriptedPorts([INVALID], [OTHER], [INVALID], [OTHER])
+    outcome = play(ports, plan("mini", "big"))
+    assert isinstance(outcome.end, GiveUp)
+    assert outcome.end.reason == "schema"
+    assert [a.number for a in ports.booked] == [1, 2, 3, 4]
+    assert outcome.last.verdict.problems
+
+
+def test_attempts_are_bounded_whatever_the_ladder_allows():
+    ports = ScriptedPorts([INVALID], [OTHER])
+    outcome = play(ports, plan("mini", "big", allowance=Allowance(attempts=2)))
+    assert isinstance(outcome.end, GiveUp)
+    assert "limits.attempts" in outcome.end.detail
+
+
+def test_cost_limit_stops_the_ladder():
+    ports = ScriptedPorts([INVALID])
+    outcome = play(ports, plan("mini", "big", allowance=Allowance(cost_nanousd=100)))
+    assert "limits.cost_usd" in outcome.end.detail
+
+
+def test_deadline_stops_the_ladder():
+    ports = ScriptedPorts([DOWN])
+    outcome = play(ports, plan("mini", "big", allowance=Allowance(deadline_s=0.1)))
+    assert isinstance(outcome.end, GiveUp)
+    assert outcome.end.reason == "failure"
+    assert "deadline" in outcome.end.detail
+
+
+def test_failed_call_is_repeated_then_the_next_model_is_asked():
+    ports = ScriptedPorts([DOWN], [DOWN], [VALID])
+    outcome = play(ports, plan("mini", "big"))
+    assert outcome.end == Accept()
+    assert purposes(ports) == [("mini", "answer"), ("mini", "retry"), ("big", "escalate")]
+    assert ports.waited[0] > 0
+
+
+def test_refused_request_is_final():
+    outcome = play(ports := ScriptedPorts([UNAUTHORIZED]), plan("mini", "big"))
+    assert outcome.end == GiveUp("failure")
+    assert len(ports.orders) == 1
+
+
+def test_long_retry_after_is_not_slept_through():
+    busy = Failure("status", "slow down", status=429, retryable=True, retry_after_s=7)
+    outcome = play(ports := ScriptedPorts([busy]), plan("mini"))
+    assert outcome.end == GiveUp("failure")
+    assert sum(ports.waited) == 0
+
+
+@pytest.mark.parametrize("finish", ["length", "content_filter"])
+def test_cut_or_filtered_reply_is_never_repaired(finish):
+    cut = Reply((Choice(0, '{"age": 7', finish),), USAGE)
+    outcome = play(ports := ScriptedPorts([cut]), plan("mini", "big"))
+    assert outcome.last.verdict.kind == "exempt"
+    assert outcome.last.verdict.texts == {}
+    assert len(ports.orders) == 1
+
+
+def test_stream_without_contract_is_told_piece_by_piece():
+    ports = ScriptedPorts([b"a", b"b", "ab"])
+    outcome = play(ports, plan("mini", schema=None))
+    assert ports.told == [b"a", b"b"]
+    assert outcome.committed
+    assert ports.story == ["call", "tell", "tell", "account"]
+
+
+def test_held_stream_is_told_nothing_before_its_verdict():
+    ports = ScriptedPorts([b"x", INVALID], [b"y", VALID])
+    outcome = play(ports, plan("mini"))
+    assert ports.told == []
+    assert outcome.held == (b"y",)
+
+
+def test_role_alone_does_not_commit_so_a_dead_upstream_is_replaced_unseen():
+    role = Piece(b"role", speaks=False)
+    ports = ScriptedPorts([role, DOWN], [role, b"hi", "hi"])
+    outcome = play(ports, plan("mini", schema=None))
+    assert outcome.end == Accept()
+    assert ports.told == [b"rolehi"]
+
+
+def test_no_way_back_after_the_first_released_piece():
+    broken = Failure("broken", "cut", retryable=True)
+    ports = ScriptedPorts([b"a", broken])
+    outcome = play(ports, plan("mini", "big", schema=None))
+    assert isinstance(outcome.end, GiveUp)
+    assert outcome.committed
+    assert len(ports.orders) == 1
+
+
+def test_client_gone_is_still_billed_and_the_upstream_hung_up_on():
+    ports = ScriptedPorts([b"a", "hang", "never"])
+
+    async def leave():
+        task = asyncio.create_task(converse(plan("mini", schema=None), [], ports))
+        await asyncio.sleep(0)
+        while not ports.told:
+            await asyncio.sleep(0)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    asyncio.run(leave())
+    assert ports.story == ["call", "tell", "abort", "account"]
+    assert ports.booked[0].purpose == "cancelled"
+    assert ports.booked[0].usage == USAGE
