@@ -9,6 +9,8 @@ import unicodedata
 from collections.abc import Mapping
 from typing import Any
 
+import jsonschema_rs
+
 from schemas.check import ChangeKind
 from schemas.reading import Edit
 from schemas.shape import resolve
@@ -23,6 +25,8 @@ _TYPES: dict[str, Any] = {
     "boolean": bool,
     "null": type(None),
 }
+_FROM_STRING = ("number", "boolean")
+_SAYS_TYPE = frozenset({"type", "enum", "const", "anyOf", "oneOf", "allOf", "$ref", "pattern", "format", "minLength"})
 _MISFIT: Any = object()
 _MAX_STEPS = 20_000
 _MAX_BRANCHES = 32
@@ -41,6 +45,8 @@ class Fitter:
         self._root = root
         self._raw = raw
         self._steps = 0
+        self._doubtful = False
+        self._patterns: dict[str, Any] = {}
         self.edits: list[Edit] = []
 
     def fit(self, value: Any) -> Any:
@@ -48,7 +54,25 @@ class Fitter:
         fitted = self._fit(value, self._root, "", None, 0)
         if fitted is _MISFIT:
             raise ValueError("no exact coercion makes it valid")
+        if self._doubtful and any(edit.operation in _FROM_STRING for edit in self.edits):
+            # The writer put scalars into quotes, and some stand where the schema takes either.
+            raise ValueError("a string may have been meant as a number")
         return fitted
+
+    def _doubt(self, value: Any) -> None:
+        """Note if `value`, at a place where anything may stand, holds strings that look like other scalars."""
+        pending = [value]
+        while pending and not self._doubtful:
+            self._steps += 1
+            if self._steps > _MAX_STEPS:
+                return
+            item = pending.pop()
+            if isinstance(item, str):
+                self._doubtful = item in _BOOLEANS or _NUMBER.match(item) is not None
+            elif isinstance(item, dict):
+                pending.extend(item.values())
+            elif isinstance(item, list):
+                pending.extend(item)
 
     def _note(
         self, operation: str, pointer: str, before: Any, after: str, kind: ChangeKind = "coercion"
@@ -58,6 +82,7 @@ class Fitter:
     def _fit(self, value: Any, node: Any, pointer: str, place: tuple[int, Any] | None, depth: int) -> Any:
         self._steps += 1
         if node is True or self._steps > _MAX_STEPS or depth > 160:
+            self._doubt(value)
             return value
         if not isinstance(node, dict):
             return _MISFIT
@@ -86,6 +111,8 @@ class Fitter:
             return self._fit_object(value, node, pointer, depth)
         if isinstance(value, list):
             return self._fit_array(value, node, pointer, depth)
+        if isinstance(value, str) and _SAYS_TYPE.isdisjoint(node):
+            self._doubt(value)
         return value
 
     def _fit_branches(self, value: Any, options: list[Any], pointer: str, place: Any, depth: int) -> Any:
@@ -93,19 +120,22 @@ class Fitter:
         mark = len(self.edits)
         best: Any = _MISFIT
         best_edits: list[Edit] = []
-        tied = False
+        tied = converted = False
         for option in options:
             fitted = self._fit(value, option, pointer, place, depth + 1)
             edits = self.edits[mark:]
             del self.edits[mark:]
             if fitted is _MISFIT:
                 continue
+            if isinstance(value, str) and any(edit.operation in _FROM_STRING for edit in edits):
+                converted = True
             if best is _MISFIT or len(edits) < len(best_edits):
                 best, best_edits, tied = fitted, edits, False
             elif len(edits) == len(best_edits) and not same(fitted, best):
                 tied = True
         if tied:
             return _MISFIT
+        self._doubtful = self._doubtful or (converted and not best_edits and best is not _MISFIT)
         self.edits.extend(best_edits)
         return best
 
@@ -128,6 +158,8 @@ class Fitter:
     def _fit_type(self, value: Any, types: Any, pointer: str, place: Any) -> Any:
         names = types if isinstance(types, list) else [types]
         if any(_is(value, name) for name in names):
+            if isinstance(value, str) and len(names) > 1 and not {"number", "integer", "boolean"}.isdisjoint(names):
+                self._doubt(value)
             return value
         if isinstance(value, str):
             return self._from_string(value, names, pointer)
@@ -179,17 +211,28 @@ class Fitter:
                 same_object = False
             if name in properties:
                 schema = properties[name]
-            elif isinstance(extra, dict) and "patternProperties" not in node:
-                schema = extra
             else:
-                changed[name] = inner
-                continue
+                schema = self._schema_of(name, node, extra)
             fitted = self._fit(inner, schema, f"{pointer}/{_escape(name)}", (id(value), key), depth + 1)
             if fitted is _MISFIT:
                 return _MISFIT
             same_object = same_object and fitted is inner
             changed[name] = fitted
         return value if same_object else changed
+
+    def _schema_of(self, name: str, node: dict[str, Any], extra: Any) -> Any:
+        """The subschema of a member that `properties` does not name."""
+        patterns = node.get("patternProperties")
+        for pattern, schema in patterns.items() if isinstance(patterns, dict) else ():
+            if self._matches(pattern, name):
+                return schema
+        return True if extra is False else extra
+
+    def _matches(self, pattern: str, name: str) -> bool:
+        # By the validator's engine, whose time is bounded: Python's is not.
+        if pattern not in self._patterns:
+            self._patterns[pattern] = jsonschema_rs.validator_for({"pattern": pattern})
+        return bool(self._patterns[pattern].is_valid(name))
 
     def _names(
         self, value: dict[str, Any], properties: dict[str, Any], required: list[str], *, open_to_more: bool

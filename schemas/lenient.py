@@ -28,10 +28,16 @@ _LITERALS = {"true": True, "false": False, "null": None}
 
 _SPACE = re.compile(r"[ \t\r\n]*+")
 _ODD_SPACE = re.compile(r"[\s\u200b\u200c\u2060\ufeff]+")
+_ESCAPED_SPACE = re.compile(r"\\(?:[ntr]|u(?:0020|0009|000[aAdD]|00[aA]0|20[02][0-9a-fA-F]|202[fF]|3000|[fF][eE][fF][fF]))")
+# A fence among the members: what follows it is structure, and more of that comes.
+_INNER_FENCE = re.compile(r"```(json\w?|JSON|)[ \t]*(?:\r?\n\s*|(?=\s*[}\],]))(?=[\"'{}\[\],\d-]|true|false|null|\w+\s*:)")
 _LINE_COMMENT = re.compile(r"(?://|#)[^\n]*")
 _ELLIPSIS = re.compile(r"(?:\.{3,}|…)[^\n,\]}\"{\[/]*")
 _BARE_KEY = re.compile(
-    r"([^\s\"'{}\[\]:=,`“”](?:[^\"{}\[\]:=,\n“”]{0,100}[^\s\"{}\[\]:=,“”])??)[ \t]*(?==|:)"
+    r"([^\s\"'{}\[\]:=,`“”](?:[^\"{}\[\]:=,\n“”]{0,100}[^\s\"{}\[\]:=,“”])??)(\"?)[ \t]*(?==|:)"
+)
+_KEY_THEN_VALUE = re.compile(
+    r"([A-Za-z_$][\w$-]{0,60})[ \t]+(?=[\"'“‘{\[]|-?\d)(?!\"[^\"\n]{0,120}\"\s*:|'[^'\n]{0,120}'\s*:)"
 )
 _COLON = re.compile(r"(:=|=>|=|:|->|：)")
 _VALUE_START = re.compile(r"[\"'`´“‘„{\[\d\\(]|-[\d.]|\.\d|(?:true|false|null|True|False|None|undefined)\b")
@@ -195,7 +201,8 @@ class Reader:
                 self.raw[id(node), key] = number
             else:
                 value = _LITERALS[literal]
-                self.raw[id(node), key] = literal
+                if value is not None:
+                    self.raw[id(node), key] = literal
             if state == "key":
                 node[key] = value
             else:
@@ -323,9 +330,14 @@ class Reader:
                 assert match is not None
                 self.pos = match.end()
                 self._note("whitespace", "lossless", pos, self.pos)
-            elif char == "\\" and text[pos + 1 : pos + 2] in ("n", "t", "r") and text[pos + 1 : pos + 2]:
-                self.pos = pos + 2
+            elif char == "\\" and (match := _ESCAPED_SPACE.match(text, pos)) is not None:
+                self.pos = match.end()
                 self._note("whitespace", "lossless", pos, self.pos)
+            elif char == "`" and self.nodes and (match := _INNER_FENCE.match(text, pos)) is not None:
+                if self.state == "value" and not match.group(1):
+                    return
+                self.pos = match.end()
+                self._note("inner-fence", "lossless", pos, self.pos)
             else:
                 return
 
@@ -355,7 +367,9 @@ class Reader:
     def _end_of_block(self) -> bool:
         """Whether the text ends here, or its fence, or only prose follows."""
         text, pos = self.text, self.pos
-        if pos >= len(text) or text.startswith("```", pos):
+        if pos >= len(text):
+            return True
+        if text.startswith("```", pos):
             return True
         if pos > self.last_structure and self.state != "value" and text[pos].isalpha():
             self._note("prose", "choice", pos, len(text))
@@ -399,6 +413,15 @@ class Reader:
             self._after_key(key, pos)
             return
         match = _BARE_KEY.match(text, pos)
+        if match is not None:
+            if match.group(2):
+                self._note("missing-quote", "choice", pos, match.end(2), '"')
+            else:
+                self._note("unquoted-key", "lossless", pos, match.end(1))
+            self.pos = match.end()
+            self._after_key(match.group(1), pos)
+            return
+        match = _KEY_THEN_VALUE.match(text, pos)
         if match is not None:
             self._note("unquoted-key", "lossless", pos, match.end(1))
             self.pos = match.end()
@@ -608,6 +631,11 @@ class Reader:
             self.state = "item"
             self._note("missing-comma", "lossless", pos, pos, ",")
             return
+        if char == ":":
+            self._regret()
+            self._note("stray-colon", "choice", pos, pos + 1)
+            self.pos = pos + 1
+            return
         starts = KEY_LIKE.match(text, pos) if dictionary else _VALUE_START.match(text, pos)
         if starts is None and not dictionary and text[pos].isalpha() and self._comma_or_end_ahead(pos):
             starts = _VALUE_START
@@ -732,6 +760,8 @@ class Reader:
         self.last = (start, self.cost, context)
         mark = opener.group()
         raw = text[opener.end() : end.stop]
+        if text[end.stop : end.stop + 1] == "\\" and mark[0] != "\\" and quotes.literal_backslashes(raw):
+            raw += "\\\\"
         self.pos = end.resume
         self.cost += end.price
         if end.missing:
@@ -781,9 +811,7 @@ class Reader:
                 self._note(
                     "undefined" if odd else "literal", "choice" if odd else "lossless", pos, self.pos, lower
                 )
-            self._scalar(_MEANS.get(lower), raw=word)
-            return
-        if (match := _BARE_NUMBER.match(text, pos)) is not None and self._number(match):
+            self._scalar(_MEANS.get(lower), raw=word if lower in _MEANS else None)
             return
         if (match := _THOUSANDS.match(text, pos)) is not None and not isinstance(
             self.nodes[-1] if self.nodes else {}, list
@@ -792,6 +820,8 @@ class Reader:
             self._note("number", "choice", pos, self.pos)
             digits = match.group(1).replace(",", "")
             self._scalar(float(digits) if "." in digits else int(digits), raw=match.group(1))
+            return
+        if (match := _BARE_NUMBER.match(text, pos)) is not None and self._number(match):
             return
         if (match := _PATTERN.match(text, pos)) is not None:
             self.pos = match.end()

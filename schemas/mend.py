@@ -19,6 +19,7 @@ from schemas.coerce import COERCION_COST, Fitter, same
 from schemas.compiled import Compiled
 from schemas.lenient import Fuel, OutOfFuel, Reader
 from schemas.reading import Edit, Reading
+from schemas.scalars import scalars
 from schemas.shape import Shape, branches
 
 DEFAULT_ACCEPT = frozenset({"lossless", "choice", "coercion"})
@@ -400,7 +401,17 @@ class _Work:
     # -- scalars --------------------------------------------------------------------------------------
 
     def _scalar_in_prose(self, start: int) -> _Candidate | None:
-        """The answer where the schema takes a string, a number, a word: the text itself, or a word in it."""
+        """The answer where the schema takes a string or a word: the text itself, or the one word of its list."""
+        text = self.text
+        body = text[start:].strip()
+        if not body or self.types >= {"object", "array", "string"}:
+            return None
+        for value, operation in scalars(body, self.schema.schema):
+            first = text.find(body, start)
+            edit = Edit(operation, "choice", first, first + len(body), "", _compact(value))
+            candidate = self.judge(value, 1.0, [*self._dropped(start, []), edit][-1:], first, len(text), {})
+            if candidate.valid:
+                return candidate
         return None
 
 

@@ -16,7 +16,7 @@ OPENER = re.compile(r"\\{0,3}(?:\"\"\"(?!\")|'''(?!')|[\"'`´“”„‟‘’�
 _CLOSERS = {
     '"': '"',
     "'": "'",
-    "`": "`´'",
+    "`": "`´",
     "´": "´`",
     "“": '”“"‟',
     "”": '”“"',
@@ -283,6 +283,11 @@ def _unescaped(match: re.Match[str]) -> str:
     if newline:
         return newline
     return _SIMPLE.get(char, "\\" + char)
+
+
+def literal_backslashes(raw: str) -> bool:
+    """Whether the writer meant backslashes as such: one stands before what cannot be escaped."""
+    return any(match.group(4) and match.group(4) not in _SIMPLE for match in _ESCAPE.finditer(raw))
 
 
 def block(raw: str) -> str:

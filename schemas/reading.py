@@ -80,6 +80,8 @@ COST = {
     "missing-quote": 1.4,
     "trailing-newline": 0.3,
     "stray-text": 4.0,
+    "stray-colon": 2.0,
+    "inner-fence": 0.5,
     "prose": 1.0,
     "missing-value": 3.0,
     "dangling-key": 3.5,
