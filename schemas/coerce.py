@@ -169,6 +169,9 @@ class Fitter:
         if isinstance(value, float) and value.is_integer() and "integer" in names:
             self._note("integer", pointer, value, str(int(value)))
             return int(value)
+        if names == ["boolean"] and value in (0, 1) and not isinstance(value, bool):
+            self._note("boolean", pointer, value, str(value == 1).lower())
+            return value == 1
         return _MISFIT
 
     def _from_string(self, value: str, names: list[Any], pointer: str) -> Any:
@@ -185,6 +188,8 @@ class Fitter:
             found.append(("number", float(text)))
         if "boolean" in names and text in _BOOLEANS:
             found.append(("boolean", _BOOLEANS[text]))
+        elif names == ["boolean"] and text.lower() in ("yes", "no"):
+            found.append(("boolean", text.lower() == "yes"))
         if "null" in names and text in ("null", "None"):
             found.append(("null", None))
         if len(found) != 1:

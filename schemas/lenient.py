@@ -20,7 +20,7 @@ _W = r"[ \t\r\n]*+"
 _STRING = r'"((?:[^"\\\x00-\x1f]|\\["\\/bfnrt])*+)"'
 _NUMBER = r"(-?(?:0|[1-9]\d{0,17})(?:\.\d{1,30})?(?:[eE][+-]?\d{1,2})?)"
 _MEMBER = re.compile(
-    rf'{_W}"([^"\\\x00-\x1f]*+)"{_W}:{_W}(?:(?:{_STRING}|{_NUMBER}|(true|false|null)){_W}(?:([,}}])|(?=\]))|([\[{{]))'
+    rf'{_W}"([^"\\\x00-\x1f]*+)"{_W}:{_W}(?:(?:{_STRING}|{_NUMBER}(?!,\d)|(true|false|null)){_W}(?:([,}}])|(?=\]))|([\[{{]))'
 )
 _ITEM = re.compile(rf"{_W}(?:(?:{_STRING}|{_NUMBER}|(true|false|null)){_W}(?:([,\]])|(?=\}}))|([\[{{]))")
 _AFTER = re.compile(rf"{_W}([,}}\]])")
@@ -54,6 +54,7 @@ _WRAPPER = re.compile(r"(?:new\s+)?[A-Za-z_$][\w$.]{0,60}\s*\(\s*")
 _STRING_PREFIX = re.compile(r"[rbuRBU]{1,2}(?=[\"'])")
 _PATTERN = re.compile(r"/(?![/*\s])(?:[^/\\\n]|\\.)+/[a-z]*(?=\s*(?:[,}\]]|$))")
 _PLUS = re.compile(r"\s*\+\s*(?:/\*.*?\*/\s*)?(?=[\"'`])")
+_WORD = re.compile(r"[A-Za-z_]{1,40}\Z")
 _STRUCTURE = '"{}[]:='
 
 
@@ -80,7 +81,7 @@ class Reader:
     """Reads one value that begins at `start`. Make one for each reading."""
 
     __slots__ = (
-        "closers_odd", "cost", "done", "edits", "fuel", "key", "keys", "last", "last_structure", "members", "nodes",
+        "closers_odd", "cost", "done", "edits", "fuel", "implicit", "key", "keys", "last", "last_structure", "members", "nodes",
         "options", "plan", "pos", "raw", "root", "shapes", "stack", "start", "state", "text", "until",
     )  # fmt: skip
 
@@ -113,6 +114,8 @@ class Reader:
         self.raw: dict[tuple[int, Any], str] = {}
         self.last: tuple[int, float, Context] | None = None
         self.members = 0
+        self.implicit: set[int] = set()
+        """Depths of the objects that have no brace in the text."""
         self.closers_odd = False
         self.last_structure = max(text.rfind(char) for char in _STRUCTURE)
 
@@ -260,9 +263,11 @@ class Reader:
         self.members = 0
         if len(self.nodes) > MAX_DEPTH:
             raise OutOfFuel
-        _ = implicit
+        if implicit:
+            self.implicit.add(len(self.nodes))
 
     def _pop(self) -> None:
+        self.implicit.discard(len(self.nodes))
         self.nodes.pop()
         self.key = self.keys.pop()
         self.stack.pop()
@@ -381,7 +386,7 @@ class Reader:
         pos = self.pos
         while self.nodes:
             closer = self.stack[-1]
-            if not (len(self.nodes) == 1 and self.edits and self.edits[0].operation == "missing-root"):
+            if len(self.nodes) not in self.implicit:
                 self.closers_odd = True
                 self._note("missing-closer", "choice", pos, pos, closer)
             self._pop()
@@ -548,12 +553,18 @@ class Reader:
         while end < len(text) and text[end] not in "\"'{}[],\n“”" and end - pos < 400:
             end += 1
         self.fuel.burn(1 + (end - pos) // 50)
-        self._note("stray-text", "choice" if end < len(text) and text[end] in "\"'" else "lossy", pos, end)
+        word = text[pos:end].strip()
+        if _WORD.match(word) and end < len(text) and text[end] in "\"'}]\n":
+            self._note("stray-word", "choice", pos, end)
+        else:
+            self._note("stray-text", "lossy", pos, end)
         self.pos = end
 
     def _close(self, char: str) -> None:
         """A closing bracket."""
         pos = self.pos
+        if self.stack[-1] != char and len(self.nodes) > 1 and len(self.nodes) in self.implicit:
+            self._pop()
         if self.stack[-1] == char:
             self._close_top(pos)
             return
@@ -584,7 +595,7 @@ class Reader:
         if (
             len(self.nodes) == 1
             and not self._ends_here(pos + 1)
-            and KEY_LIKE.match(self.text, self._past_comma(pos + 1))
+            and self._members_follow(pos + 1)
         ):
             # Members follow the end: this closer came too early, or the rest is not ours.
             choice = self._choose(pos, [4.0, COST["closer-dropped"]])
@@ -597,6 +608,13 @@ class Reader:
             self.cost += 4.0
         self.pos = pos + 1
         self._pop()
+
+    def _members_follow(self, pos: int) -> bool:
+        """Whether a member comes next, after a comma or with its key in quotes."""
+        at = self._past_comma(pos)
+        return KEY_LIKE.match(self.text, at) is not None and (
+            self.text[at - 1 : at] == "," or self.text[at : at + 1] in ('"', "'")
+        )
 
     def _past_comma(self, pos: int) -> int:
         match = _SPACE.match(self.text, pos)
@@ -743,7 +761,7 @@ class Reader:
                 self._after_key(key, start)
             return
         self._note("implicit-object", "choice", start, start, "{")
-        self._open("{")
+        self._open("{", implicit=True)
         self._after_key(key, start)
 
     def _string(self, opener: re.Match[str], context: Context) -> str:

@@ -330,6 +330,7 @@ class _Work:
         return best or fallback
 
     def _of_reading(self, reading: Reading) -> _Candidate:
+        reading.cost += self._leftover(reading.end)
         candidate = self.judge(
             reading.value, reading.cost, reading.edits, reading.start, reading.end, reading.raw
         )
@@ -342,10 +343,19 @@ class _Work:
                 return inner
         return candidate
 
+    def _leftover(self, end: int) -> float:
+        """What follows the end of a reading costs something where it looks like the rest of the JSON."""
+        rest = self.text[end:]
+        closers = rest.count("}") + rest.count("]")
+        return 2.0 if closers > rest.count("{") + rest.count("[") else 0.0
+
     # -- which of several ---------------------------------------------------------------------------
 
     def _settle(self, segments: list[_Candidate], start: int) -> _Candidate | None:
         """The one segment that is the answer, or all of them as an array."""
+        full = [segment for segment in segments if segment.value not in ({}, [])]
+        if len(full) == 1 and full[0].valid:
+            segments = full
         valid = _distinct([segment for segment in segments if segment.valid])
         if len(segments) > 1 and "array" in self.types and (len(valid) != 1 or self._side_by_side(segments)):
             array = self._as_array(segments, start)

@@ -53,6 +53,7 @@ _ITEM_BREAK = re.compile(
 )
 _KEY_BREAK = re.compile(r"[ \t]*(?=:)")
 _NAMED = re.compile(r"\"\s{0,20}:")
+_NAMED_OTHERWISE = re.compile(r"['`”’]\s{0,20}:")
 
 MAX_ENDS = 24
 WINDOW = 6000
@@ -107,7 +108,7 @@ def after_cost(text: str, position: int, context: Context, stack: list[str]) -> 
         return 0.2
     line_break = "\n" in text[position:follow]
     if context == "member":
-        if KEY_LIKE.match(text, follow):
+        if KEY_LIKE.match(text, follow) and (follow > position or char in "\"'"):
             return 0.3 if line_break else 0.8
         return 0.6 if char == "{" and line_break else 3.0
     if char == ":":
@@ -175,7 +176,9 @@ def ends(text: str, opener: re.Match[str], context: Context, stack: list[str], *
                 found.append(End(odd + 1.0 + skipped, 1.0 + skipped, stop, resume, len(found), missing=False))
             continue
         inside = text[start:stop]
-        price = skipped + (_swallowed(inside) if skipped else 0.0)
+        price = skipped + (_swallowed(inside, mark) if skipped else 0.0)
+        if context == "item" and len(found) % 2:
+            price += 1.5
         found.append(End(odd + price, price, stop, resume, len(found), missing=False))
         if odd == 0.0 and not thorough:
             break
@@ -193,15 +196,17 @@ def ends(text: str, opener: re.Match[str], context: Context, stack: list[str], *
     return found
 
 
-def _swallowed(inside: str) -> float:
+def _swallowed(inside: str, mark: str) -> float:
     """What makes it unlikely that `inside`, with quotes in it, is one string: it looks like members of its own."""
     cost = 0.0
     if "\n" in inside.strip():
-        cost += 0.4 * min(inside.count('"'), 4)
-    named = len(_NAMED.findall(inside))
+        cost += 0.4 * min(inside.count(mark), 4)
+    opened, closed = inside.count("{") + inside.count("["), inside.count("}") + inside.count("]")
+    named = len((_NAMED if mark == '"' else _NAMED_OTHERWISE).findall(inside))
     if named:
-        balanced = inside.count("{") == inside.count("}") and inside.count("[") == inside.count("]")
-        cost += 0.3 if balanced and "{" in inside else 1.5 * min(named, 3)
+        cost += 0.3 if opened == closed and opened else 1.5 * min(named, 3)
+    elif closed > opened or (closed and min(inside.find("]") % WINDOW, inside.find("}") % WINDOW) < min(inside.find("[") % WINDOW, inside.find("{") % WINDOW)):
+        cost += 0.8
     return cost
 
 

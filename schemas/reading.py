@@ -80,6 +80,7 @@ COST = {
     "missing-quote": 1.4,
     "trailing-newline": 0.3,
     "stray-text": 4.0,
+    "stray-word": 2.2,
     "stray-colon": 2.0,
     "inner-fence": 0.5,
     "prose": 1.0,
