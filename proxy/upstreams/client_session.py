@@ -16,7 +16,7 @@ from aiohttp import http_exceptions
 from yarl import URL
 
 from proxy.snapshot import Timeouts
-from proxy.upstreams.http1 import body_shape, decoded, request_head, split_length
+from proxy.upstreams.http1 import body_shape, request_head, split_length
 from proxy.upstreams.inflate import Inflated
 from proxy.upstreams.transport import (
     MAX_HEAD_BYTES,
@@ -200,7 +200,7 @@ class _Call:
 
 def _answer(response: aiohttp.ClientResponse, method: str, call: _Call) -> Response:
     """What the session received, if its head is beyond doubt. Raises Malformed."""
-    headers = decoded(response.raw_headers)
+    headers = [(name.decode("latin-1").lower(), value.decode("latin-1")) for name, value in response.raw_headers]
     try:
         _, compressed = body_shape(response.status, headers)
     except Malformed:

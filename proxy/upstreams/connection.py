@@ -60,16 +60,17 @@ class Connection(asyncio.Protocol):
         "_keeper",
         "_loop",
         "_moved",
+        "_names",
         "_parser",
         "_paused",
         "_poll",
         "_problem",
-        "_raw",
         "_sent_at",
         "_spoilt",
         "_timer",
         "_transport",
         "_unframed",
+        "_values",
         "_whole",
         "lost",
         "upload",
@@ -83,7 +84,8 @@ class Connection(asyncio.Protocol):
         self._keeper: Keeper | None = None
         self._parser: HttpResponseParser | None = HttpResponseParser(self)
         self._answer: Answer | None = None
-        self._raw: list[tuple[bytes, bytes]] = []
+        self._names: list[bytes] = []
+        self._values: list[bytes] = []
         self._timer: asyncio.TimerHandle | None = None
         self._due = 0.0
         self._expires = 0.0
@@ -265,18 +267,20 @@ class Connection(asyncio.Protocol):
             raise Malformed("an answer that nobody asked for")
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        self._raw.append((name, value))
+        self._names.append(name)
+        self._values.append(value)
 
     def on_headers_complete(self) -> None:
         """Raises to stop llhttp; the reason is kept in `_problem`."""
-        raw, self._raw = self._raw, []
+        names, self._names = self._names, []
+        values, self._values = self._values, []
         answer, parser = self._answer, self._parser
         if answer is None or parser is None:
             return
         status = parser.get_status_code()
         if 100 <= status < 200 and status != 101:  # RFC 9110 §15.2: the answer is still to come
             return
-        headers = decoded(raw)
+        headers = decoded(names, values)
         try:
             answer.length, answer.compressed = body_shape(status, headers)
         except Malformed as problem:
@@ -299,7 +303,9 @@ class Connection(asyncio.Protocol):
             answer.size += len(data)
 
     def on_message_complete(self) -> None:
-        self._raw.clear()  # trailers
+        if self._names:  # trailers
+            self._names.clear()
+            self._values.clear()
         answer, parser = self._answer, self._parser
         if answer is not None and answer.status and parser is not None:  # not one of the 1xx
             self._whole = True

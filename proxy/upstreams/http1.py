@@ -4,7 +4,6 @@ Pure: values in, values out. The syntax of answers is llhttp's business; here is
 """
 
 import re
-from collections.abc import Iterable
 from functools import lru_cache
 
 from proxy.upstreams.transport import MAX_HEADERS, Headers, Malformed, first_value
@@ -64,18 +63,12 @@ def split_length(headers: Headers) -> tuple[int | None, Headers]:
     return int(values[0]), rest
 
 
-@lru_cache(maxsize=1024)
-def short_name(name: bytes) -> str:
-    """A header's name as text in lower case, made once; only for names of bounded length."""
-    return name.decode("latin-1").lower()
-
-
-def decoded(headers: Iterable[tuple[bytes, bytes]]) -> list[tuple[str, str]]:
-    """Headers as text, names in lower case."""
-    return [
-        (short_name(name) if len(name) < 64 else name.decode("latin-1").lower(), value.decode("latin-1"))
-        for name, value in headers
-    ]
+def decoded(names: list[bytes], values: list[bytes]) -> list[tuple[str, str]]:
+    """Headers as text, names in lower case. No parser of HTTP lets a line feed into either list."""
+    if not names:
+        return []
+    lower = b"\n".join(names).lower().decode("latin-1").split("\n")
+    return list(zip(lower, b"\n".join(values).decode("latin-1").split("\n"), strict=True))
 
 
 def body_shape(status: int, headers: Headers) -> tuple[int, bool]:
