@@ -104,6 +104,7 @@ def served(tmp_path_factory):
         cwd=tmp_path_factory.mktemp("demo"),
         env={**environ, "PYTHONPATH": str(ROOT), "TAILRACE_DEMO": "scripted", "PYTHONUNBUFFERED": "1"},
         stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
         text=True,
     )
     try:
