@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
+from policies import book
 from policies.cards import ModelCard
 from policies.route import Route
 
@@ -103,6 +104,24 @@ class Key:
     tpm: int | None = None
 
 
+MAX_REMEMBERED = 1024
+"""Names outside the configuration whose cards are kept ready."""
+
+
+def completed(card: ModelCard, provider: Provider) -> ModelCard:
+    """`card` with what the price book knows and the configuration does not say."""
+    known = book.card(provider.base_url, card.name) if card.name is not None else None
+    if known is None:
+        return card
+    return replace(
+        card,
+        price=card.price or known.price,
+        window_tokens=card.window_tokens or known.window_tokens,
+        max_output_tokens=card.max_output_tokens or known.max_output_tokens,
+        can=known.can if card.can is None else card.can,
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class Snapshot:
     """The whole configuration. `keys` None: the proxy is open. `schemas` are parsed JSON Schemas by name."""
@@ -116,20 +135,32 @@ class Snapshot:
     routes: Mapping[str, Route]
     keys: tuple[Key, ...] | None = None
 
+    _remembered: dict[str, ModelCard] = field(default_factory=dict, repr=False, compare=False)
+    """What `card_for` made of names that patterns and providers matched: the same each time, so kept."""
+
     def card_for(self, asked: str) -> ModelCard | None:
         """The model that `asked` names: an alias, else the longest pattern that fits, else `provider/name`.
 
         The card's `name` is what goes upstream. Its `alias` is always a word of the configuration, so that it
         may be a metric's label: the pattern that fitted, or `provider/*` for a name that no alias has.
         """
-        card = self.models.get(asked)
-        if card is not None:
-            return card if card.name is not None else replace(card, name=asked)
+        card = self.models.get(asked) or self._remembered.get(asked)
+        if card is not None and card.name is not None:
+            return card
+        card = self._matched(asked)
+        if card is not None and len(self._remembered) < MAX_REMEMBERED:
+            self._remembered[asked] = card
+        return card
+
+    def _matched(self, asked: str) -> ModelCard | None:
         fits = [a for a in self.models if a.endswith("*") and asked.startswith(a[:-1])]
         if fits:
-            return replace(self.models[max(fits, key=len)], name=asked)
+            pattern = self.models[max(fits, key=len)]
+            return completed(replace(pattern, name=asked), self.providers[pattern.provider])
         provider, found, name = asked.partition("/")
         if not (found and name and provider in self.providers):
             return None
-        same = (c for c in self.models.values() if (c.provider, c.name) == (provider, name))
-        return next(same, None) or ModelCard(alias=f"{provider}/*", provider=provider, name=name)
+        for card in self.models.values():
+            if (card.provider, card.name) == (provider, name):
+                return card
+        return completed(ModelCard(f"{provider}/*", provider, name), self.providers[provider])

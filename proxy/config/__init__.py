@@ -2,7 +2,7 @@
 
     text -> tree        YAML, with the place of each value        tree.py
     tree -> values      $NAME and file: resolved, secrets wrapped  environ.py
-    values -> checked   types, names, references, schemas         models.py, validate.py, checks.py
+    values -> checked   types, names, references, schemas         models.py, validate.py, checks.py, schema_files.py
     checked -> Snapshot frozen                                    freeze.py
 
 pydantic and PyYAML are imported with the first configuration that is read, not with this package.
@@ -65,6 +65,7 @@ def loads(
     from proxy.config.checks import Checks, Findings  # noqa: PLC0415
     from proxy.config.environ import Expansion  # noqa: PLC0415
     from proxy.config.problems import scrubbed  # noqa: PLC0415
+    from proxy.config.schema_files import read_schemas  # noqa: PLC0415
 
     if len(text) > yaml_tree.MAX_BYTES:
         raise ConfigRefused([Problem(name, 0, 0, "", f"larger than {yaml_tree.MAX_BYTES} bytes")])
@@ -83,10 +84,10 @@ def loads(
     expansion = Expansion(environ, base, found.refuse)
     value = expansion.expand(tree.value)
     config = validate(value, found, expansion)
-    checks = Checks(value, found, expansion, base)
-    checks.run()
+    Checks(value, found, expansion).run()
+    schemas = read_schemas(value.get("schemas"), found, expansion, base)
     if config and not problems and not found.problems:
-        snapshot = freeze(config, checks.schemas)
+        snapshot = freeze(config, schemas)
         check_budgets(snapshot, found)
         if not found.problems:
             return snapshot

@@ -1,22 +1,19 @@
-"""What types cannot say: names that must exist, files that must be readable, fields that exclude each other.
+"""What types cannot say: names that must exist, values that must differ, fields that exclude each other.
 
 All checks read the plain values of the file, so that a fault in one field hides no fault in another.
 """
 
 import hashlib
 import ipaddress
-import json
 import re
 from collections.abc import Collection, Iterator
-from pathlib import Path as FilePath
 from typing import Any
 
-from proxy.config.environ import Expansion, read_bounded, reason
+from proxy.config.environ import Expansion
 from proxy.config.problems import Path, Problem, field_name, nearest_to, one_of, shortened
-from proxy.config.tree import MAX_DEPTH, Tree
+from proxy.config.tree import Tree
 from proxy.snapshot import Secret
 
-MAX_SCHEMA_BYTES = 256 * 1024
 MAX_PROBLEMS = 500
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}\Z")
 _ALIAS = re.compile(r"[A-Za-z0-9][\x21-\x29\x2b-\x7e]{0,127}\Z")  # visible ASCII but '*'
@@ -74,16 +71,14 @@ class Findings:
 class Checks:
     """All checks of one configuration. `value` is the file's content with references resolved."""
 
-    def __init__(self, value: Any, found: Findings, expansion: Expansion, base_dir: FilePath) -> None:
+    def __init__(self, value: Any, found: Findings, expansion: Expansion) -> None:
         self._value = value
         self._found = found
         self._expansion = expansion
-        self._base_dir = base_dir
         self._patterns_given = tuple(a[:-1] for a in self._section("models") if a.endswith("*"))
-        self.schemas: dict[str, Any] = {}
 
     def run(self) -> None:
-        """Note all that is wrong; afterwards `schemas` holds every schema that could be read."""
+        """Note all that is wrong."""
         for check in (
             self._names,
             self._references,
@@ -92,7 +87,6 @@ class Checks:
             self._keys,
             self._reach,
             self._contexts,
-            self._read_schemas,
         ):
             check()
 
@@ -236,103 +230,6 @@ class Checks:
                     at_name=True,
                     expected="policy: recent or relevant beside it",
                 )
-
-    def _read_schemas(self) -> None:
-        for name, source in self._section("schemas").items():
-            path = ("schemas", name)
-            if path in self._expansion.failed:
-                continue
-            if isinstance(source, str):
-                schema = self._schema_file(path, source)
-            elif isinstance(source, dict):
-                schema = source
-            else:
-                self._found.refuse(
-                    path, "wrong type", expected="the path of a JSON Schema file, or the schema itself"
-                )
-                continue
-            if schema is not None:
-                self._compile(path, schema, inline=isinstance(source, dict))
-
-    def _schema_file(self, path: Path, source: str) -> Any:
-        shown = shortened(self._expansion.written.get(path, source))
-        try:
-            return parse_schema(read_bounded(self._base_dir / source, MAX_SCHEMA_BYTES).decode())
-        except OSError as error:
-            self._found.refuse(path, f"cannot read the schema {shown}: {reason(error)}")
-        except json.JSONDecodeError as error:
-            self._found.refuse(path, f"{shown}:{error.lineno}:{error.colno}: not JSON: {error.msg}")
-        except (ValueError, RecursionError) as error:
-            why = f"nested deeper than {MAX_DEPTH} levels"
-            if isinstance(error, UnicodeError):
-                why = "not UTF-8"
-            elif isinstance(error, _NotStrict):
-                why = str(error)
-            elif "\0" in source:
-                why = "no file has such a name"
-            self._found.refuse(path, f"cannot read the schema {shown}: {why}")
-        return None
-
-    def _compile(self, path: Path, schema: Any, *, inline: bool) -> None:
-        from schemas.compiled import compile_schema  # noqa: PLC0415  # 40 ms, only where there are schemas
-        from schemas.errors import SchemaRefused  # noqa: PLC0415  # comes with it
-
-        try:
-            compile_schema(schema)
-        except SchemaRefused as refused:
-            for problem in refused.problems:
-                inside = _steps(schema, problem.pointer) if inline else ()
-                at = f"at {shortened(problem.pointer)}: " if problem.pointer and not inline else ""
-                self._found.refuse((*path, *inside), f"the schema is refused: {at}{problem.message}")
-        else:
-            self.schemas[path[1] if isinstance(path[1], str) else ""] = schema
-
-
-class _NotStrict(ValueError):
-    """What Python's parser lets pass and RFC 8259 does not."""
-
-
-def parse_schema(text: str) -> Any:
-    """The JSON of a schema file. Raises ValueError where it is no strict JSON or too deep."""
-    value = json.loads(text.removeprefix("\ufeff"), object_pairs_hook=_once, parse_constant=_no_constant)
-    _bounded(value, MAX_DEPTH)
-    return value
-
-
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for name, value in pairs:
-        if name in found:
-            raise _NotStrict(f"'{shortened(name)}' stands twice in one object")
-        found[name] = value
-    return found
-
-
-def _no_constant(name: str) -> Any:
-    raise _NotStrict(f"{name} is not JSON")
-
-
-def _bounded(value: Any, depth: int) -> None:
-    if depth == 0:
-        raise ValueError
-    for item in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
-        _bounded(item, depth - 1)
-
-
-def _steps(value: Any, pointer: str) -> Path:
-    """The path that a JSON pointer (RFC 6901) takes through `value`, as far as it leads."""
-    steps: list[str | int] = []
-    for part in pointer.split("/")[1:]:
-        name = part.replace("~1", "/").replace("~0", "~")
-        if isinstance(value, dict) and name in value:
-            steps.append(name)
-            value = value[name]
-        elif isinstance(value, list) and name.isdecimal() and int(name) < len(value):
-            steps.append(int(name))
-            value = value[int(name)]
-        else:
-            break
-    return tuple(steps)
 
 
 def is_loopback(host: str) -> bool:

@@ -7,14 +7,14 @@ from policies.cards import ModelCard, Price
 from policies.route import ContextRule, Limits, Repair, Route
 from proxy.config.checks import Findings, digest
 from proxy.config.models import ConfigModel, KeyModel, ModelModel, PriceModel, ProviderModel, RouteModel
-from proxy.snapshot import Budget, Key, Provider, Server, Snapshot, Timeouts
+from proxy.snapshot import Budget, Key, Provider, Server, Snapshot, Timeouts, completed
 
 
 def freeze(config: ConfigModel, schemas: dict[str, Any]) -> Snapshot:
     """The snapshot of a configuration that passed every check; `schemas` are its schemas, parsed."""
     server = config.server.model_dump()
     providers = {name: _provider(name, p) for name, p in config.providers.items()}
-    models = {alias: _card(alias, m) for alias, m in config.models.items()}
+    models = {alias: completed(_card(alias, m), providers[m.provider]) for alias, m in config.models.items()}
     return Snapshot(
         server=Server(**{**server, "cors_origins": tuple(config.server.cors_origins)}),
         store=config.store,

@@ -23,7 +23,7 @@ PICO = 10**12
 MILLION = 10**6
 _AMOUNT = re.compile(r"[0-9]{1,12}(\.[0-9]{1,15})?\Z")
 
-Ability = Literal["json_object", "json_schema", "tools", "vision", "audio", "reasoning"]
+Ability = Literal["json_object", "json_schema", "tools", "vision", "audio", "pdf", "reasoning", "embeddings"]
 
 
 @dataclass(frozen=True, slots=True)

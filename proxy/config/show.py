@@ -3,10 +3,11 @@
 from collections.abc import Iterator, Sequence
 from urllib.parse import urlsplit
 
+from policies import book
 from policies.cards import ModelCard
 from policies.route import Route
 from proxy.config.checks import is_loopback
-from proxy.snapshot import Key, Snapshot
+from proxy.snapshot import Key, Provider, Snapshot
 
 _PICO_PER_USD_PER_MILLION = 10**6
 _NANO = 10**9
@@ -23,8 +24,8 @@ def render(snapshot: Snapshot) -> str:
         *_table("providers", ("name", "dialect", "base url", "key"), _providers(snapshot)),
         *_table(
             "models",
-            ("alias", "provider", "name", "window", "in $/M", "out $/M", "cached", "write"),
-            [_model(card) for card in snapshot.models.values()],
+            ("alias", "provider", "name", "window", "in $/M", "out $/M", "cached", "write", "price from"),
+            [_model(card, snapshot.providers[card.provider]) for card in snapshot.models.values()],
         ),
         *_table(
             "routes",
@@ -84,14 +85,29 @@ def _providers(snapshot: Snapshot) -> list[tuple[str, ...]]:
     ]
 
 
-def _model(card: ModelCard) -> tuple[str, ...]:
+def _model(card: ModelCard, provider: Provider) -> tuple[str, ...]:
     window = str(card.window_tokens or "?")
-    name = card.name or "(as asked)"
+    if card.name is None and card.price is None:
+        return (card.alias, card.provider, "(as asked)", window, *[""] * 4, "by the asked name")
     if card.price is None:
-        return (card.alias, card.provider, name, window, "unpriced", "", "", "")
+        return (card.alias, card.provider, card.name or "", window, *[""] * 4, "UNPRICED")
     price = card.price
     shown = [_usd_per_million(p) for p in (price.input, price.output, price.cached_input, price.cache_write)]
-    return (card.alias, card.provider, name, window, *shown)
+    return (
+        card.alias,
+        card.provider,
+        card.name or "(as asked)",
+        window,
+        *shown,
+        _price_source(card, provider),
+    )
+
+
+def _price_source(card: ModelCard, provider: Provider) -> str:
+    known = book.card(provider.base_url, card.name or "")
+    if known is None or known.price != card.price:
+        return "configuration"
+    return f"book {known.checked}" + (f", as {known.provider} sells it" if known.assumed else "")
 
 
 def _route(route: Route) -> tuple[str, ...]:

@@ -12,7 +12,7 @@ from policies.cards import Price
 from policies.route import ContextRule, Limits, Repair, Route
 from proxy.config import ConfigRefused, load, loads, render_check, render_problems
 from proxy.config.checks import digest
-from proxy.snapshot import Budget, Provider, Secret, Server, Snapshot
+from proxy.snapshot import MAX_REMEMBERED, Budget, Provider, Secret, Server, Snapshot
 
 ENVIRON = {
     "KEY": "sk-from-the-environment",
@@ -339,7 +339,7 @@ WHOLE = {
             "t.yaml:10:40: models.p.price.input: not an amount of USD, got 'free' (expected USD per million tokens, such as 0.15)",
             "t.yaml:10:54: models.p.price.output: finer than a millionth of a dollar per million tokens, got 1e-07 (expected USD per million tokens, such as 0.15)",
             "t.yaml:10:65: models.p.price.cachd_input: unknown field; did you mean 'cached_input'? (expected one of input, output, cached_input, cache_write)",
-            "t.yaml:10:88: models.p.can[0]: unknown value, got 'fly' (expected json_object, json_schema, tools, vision, audio or reasoning)",
+            "t.yaml:10:88: models.p.can[0]: unknown value, got 'fly' (expected json_object, json_schema, tools, vision, audio, pdf, reasoning or embeddings)",
             "t.yaml:10:109: models.p.window_tokens: out of range, got 0 (expected a whole number of at least 1)",
         ],
     ),
@@ -584,6 +584,11 @@ SCHEMAS = {
     "nan": (b'{"const": NaN}', "cannot read the schema s.json: NaN is not JSON"),
     "deep": (b"[" * 70 + b"]" * 70, "cannot read the schema s.json: nested deeper than 64 levels"),
     "very-deep": (b"[" * 200_000, "cannot read the schema s.json: nested deeper than 64 levels"),
+    "digits": (
+        b'{"const": ' + b"1" * 9000 + b"}",
+        "cannot read the schema s.json: a number of more than 100 digits",
+    ),
+    "null": (b"null", "the schema is refused: a schema is an object or a boolean"),
     "large": (b" " * 300_000, "cannot read the schema s.json: larger than 262144 bytes"),
 }
 
@@ -698,7 +703,7 @@ def test_problems_are_told_in_the_order_of_the_file_and_counted():
 def test_check_shows_what_a_request_will_meet_and_no_secret():
     shown = render_check(
         read(
-            BASE
+            BASE.replace("name: gpt-4o}", "name: of-my-own}")
             + """\
 store: postgresql://me:password-of-the-store@db/tailrace?sslkey=password-of-the-key
 routes:
@@ -711,7 +716,7 @@ keys: [{name: a, key: $TEAM, rpm: 5, budget: {usd: 5}}]
         assert secret not in shown
     assert "store    postgresql://db/tailrace\n" in shown
     assert "  mini      openai    gpt-4o-mini  " in shown
-    assert "0.15      0.6      0.075   as input" in shown
+    assert "128000  0.15    0.6      0.075   as input  book 2" in shown
     assert (
         "  flagship  mini > flagship > mini  invoice  reask 1, escalate, else error  hold    recent 9  4 attempts, 0.05 USD"
         in shown
@@ -726,6 +731,44 @@ keys: [{name: a, key: $TEAM, rpm: 5, budget: {usd: 5}}]
     ):
         assert warning in shown
     assert "no keys" not in shown
+
+
+def test_what_the_configuration_does_not_say_comes_from_the_price_book():
+    snapshot = read("""\
+    providers: {openai: {base_url: https://api.openai.com/v1}, azure: {base_url: https://x.openai.azure.com}}
+    models:
+      mini: {provider: openai, name: gpt-4o-mini}
+      mine: {provider: openai, name: gpt-4o-mini, price: {input: 1, output: 2}, window_tokens: 50, can: []}
+      deployed: {provider: azure, name: gpt-4o-mini}
+      "gpt-*": {provider: openai}
+      odd: {provider: openai, name: of-my-own}
+    """)
+    book = Price(150_000, 600_000, 75_000)
+    mini, mine, deployed, _, odd = snapshot.models.values()
+    assert (mini.price, mini.window_tokens, mini.max_output_tokens) == (book, 128_000, 16_384)
+    assert mini.can is not None
+    assert "json_schema" in mini.can
+    assert mine.price == Price(1_000_000, 2_000_000)
+    assert (mine.window_tokens, mine.max_output_tokens, mine.can) == (50, 16_384, frozenset())
+    assert deployed.price == book
+    assert (odd.price, odd.window_tokens, odd.can) == (None, None, None)
+    asked = snapshot.card_for("gpt-4o-mini")
+    assert asked is not None
+    assert (asked.alias, asked.name, asked.price) == ("gpt-*", "gpt-4o-mini", book)
+    pinned = snapshot.card_for("openai/gpt-4o")
+    assert pinned is not None
+    assert (pinned.alias, pinned.price) == ("openai/*", Price(2_500_000, 10_000_000, 1_250_000))
+    shown = render_check(snapshot)
+    for source in ("book 2", "configuration", "as openai sells it", "by the asked name", "UNPRICED"):
+        assert source in shown
+
+
+def test_names_that_clients_invent_are_not_remembered_without_end():
+    snapshot = read(BASE)
+    for i in range(3000):
+        assert snapshot.card_for(f"fx-{i}").name == f"fx-{i}"
+        assert snapshot.card_for(f"nobody-{i}") is None
+    assert len(snapshot._remembered) == MAX_REMEMBERED
 
 
 def test_check_warns_of_an_open_proxy_and_of_keys_without_encryption():
