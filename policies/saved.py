@@ -1,11 +1,32 @@
-"""What the proxy saved one exchange, and by which lever."""
+"""What the proxy saved one exchange, and by which lever.
 
+Measured against what a client without the proxy would have paid: one call to the last model of the ladder with
+the untrimmed context, for an answer of the same length. Every attempt of ours is taken off, also those that
+failed, so that an exchange that climbed to the last model has lost money and says so.
+
+The counterfactual gets the same cached prompt tokens that we had: the provider's prompt cache is no merit of
+ours, and what trimming does to it is not claimed either.
+"""
+
+from collections.abc import Sequence
 from dataclasses import dataclass
+
+from policies.cards import Price
+from policies.chat import Purpose, Usage
+from policies.money import cost_nanousd
+
+_OF_TRIMMING: frozenset[Purpose] = frozenset({"summary"})
+_NO_PROMPT_OF_THE_CLIENT: frozenset[Purpose] = frozenset({"summary", "route", "patch", "reask"})
 
 
 @dataclass(frozen=True, slots=True)
 class Saved:
-    """Nano-USD by lever, negative where money was lost; the levers add up to the total."""
+    """Nano-USD by lever, negative where money was lost; the levers add up to the total.
+
+    `routing` is what the cheaper models saved, less all attempts that were in vain. `trimming` is what the
+    dropped tokens would have cost on the model that answered, less summaries. `caching` is what answers from
+    our own cache saved. `patch` is what asking for a correction saved against asking for the whole again.
+    """
 
     routing: int = 0
     trimming: int = 0
@@ -16,3 +37,87 @@ class Saved:
     def total(self) -> int:
         """All levers together."""
         return self.routing + self.trimming + self.caching + self.patch
+
+
+@dataclass(frozen=True, slots=True)
+class Spent:
+    """One attempt: what it used, at which price."""
+
+    purpose: Purpose
+    usage: Usage
+    price: Price | None
+
+
+def saved(
+    attempts: Sequence[Spent], answer: int | None, flagship: Price | None, dropped_tokens: int = 0
+) -> Saved | None:
+    """What an exchange of these attempts saved; None where a price is unknown that this depends on.
+
+    `answer` is the index of the attempt that wrote the delivered text (where patches were laid over it, the one
+    they were laid over), None where nothing was delivered: then all that was spent is lost. `flagship` is the
+    price of the last model of the ladder. `dropped_tokens` is by how much trimming shortened the prompt.
+    """
+    costs = [cost_nanousd(attempt.usage, attempt.price) for attempt in attempts]
+    known = [cost for cost in costs if cost is not None]
+    if len(known) < len(costs):
+        return None
+    spent = sum(known)
+    if answer is None:
+        return Saved(routing=-spent)
+    written = attempts[answer]
+    asked = _whole_call(attempts, written, dropped_tokens)
+    alone = cost_nanousd(asked, flagship)
+    untrimmed = cost_nanousd(asked, written.price)
+    trimmed = cost_nanousd(_shortened(asked, dropped_tokens), written.price)
+    if alone is None or untrimmed is None or trimmed is None:
+        return None
+    trimming = (
+        untrimmed
+        - trimmed
+        - sum(cost for attempt, cost in zip(attempts, known, strict=True) if attempt.purpose in _OF_TRIMMING)
+    )
+    patch = sum(
+        (cost_nanousd(_rewritten(attempt.usage, written.usage), attempt.price) or 0) - cost
+        for attempt, cost in zip(attempts, known, strict=True)
+        if attempt.purpose == "patch"
+    )
+    return Saved(routing=alone - spent - trimming - patch, trimming=trimming, patch=patch)
+
+
+def saved_by_cache(usage: Usage, flagship: Price | None) -> Saved | None:
+    """What an answer from our own cache saved: the whole call. `usage` is that of the call that filled it."""
+    cost = cost_nanousd(usage, flagship)
+    return None if cost is None else Saved(caching=cost)
+
+
+def _whole_call(attempts: Sequence[Spent], written: Spent, dropped_tokens: int) -> Usage:
+    """The one call of a client without us: its own prompt, uncut, and an answer as long as the delivered one."""
+    prompts = [
+        a.usage for a in attempts if a.usage.input_tokens and a.purpose not in _NO_PROMPT_OF_THE_CLIENT
+    ]
+    prompt = prompts[0] if prompts else written.usage
+    return Usage(
+        input_tokens=prompt.input_tokens + max(0, dropped_tokens),
+        output_tokens=written.usage.output_tokens,
+        cached_tokens=prompt.cached_tokens,
+        cache_write_tokens=prompt.cache_write_tokens,
+    )
+
+
+def _shortened(usage: Usage, dropped_tokens: int) -> Usage:
+    return Usage(
+        input_tokens=usage.input_tokens - max(0, dropped_tokens),
+        output_tokens=usage.output_tokens,
+        cached_tokens=usage.cached_tokens,
+        cache_write_tokens=usage.cache_write_tokens,
+    )
+
+
+def _rewritten(patch: Usage, written: Usage) -> Usage:
+    """A re-ask with the patch's prompt that writes the whole answer again."""
+    return Usage(
+        input_tokens=patch.input_tokens,
+        output_tokens=max(patch.output_tokens, written.output_tokens),
+        cached_tokens=patch.cached_tokens,
+        cache_write_tokens=patch.cache_write_tokens,
+    )
