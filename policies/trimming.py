@@ -1,7 +1,12 @@
-"""Which part of a conversation goes upstream when all of it is too much."""
+"""Which part of a conversation goes upstream when all of it is too much.
 
-from collections.abc import Collection, Sequence
+PolicyError
+└── BudgetTooSmall    what must stay is more than a model's window holds
+"""
+
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
+from typing import overload
 
 from policies.units import Message, Unit, content_hash, last_user, leading, units_of
 
@@ -21,6 +26,32 @@ class Dropped:
     span: tuple[int, int] | None = None
 
 
+class Leavings(Sequence[Dropped]):
+    """What was dropped. The records are made when they are first read: hashing a million tokens takes 50 ms."""
+
+    __slots__ = ("_made", "_make", "_size")
+
+    def __init__(self, size: int, make: Callable[[], Iterator[Dropped]]) -> None:
+        self._size = size
+        self._make = make
+        self._made: tuple[Dropped, ...] | None = None
+
+    def __len__(self) -> int:
+        return self._size
+
+    @overload
+    def __getitem__(self, at: int) -> Dropped: ...
+    @overload
+    def __getitem__(self, at: slice) -> tuple[Dropped, ...]: ...
+    def __getitem__(self, at: int | slice) -> Dropped | tuple[Dropped, ...]:
+        if self._made is None:
+            self._made = tuple(self._make())
+        return self._made[at]
+
+    def __repr__(self) -> str:
+        return f"<Leavings of {self._size}>"
+
+
 @dataclass(frozen=True, slots=True)
 class Trimmed:
     """What goes upstream.
@@ -32,7 +63,7 @@ class Trimmed:
 
     messages: tuple[Message, ...]
     kept: tuple[int, ...]
-    dropped: tuple[Dropped, ...]
+    dropped: Sequence[Dropped]
     tokens_in: int
     tokens_out: int
     note: str
@@ -58,13 +89,12 @@ def recent(
     if total <= budget_tokens:
         return untouched(messages, total, "all of it fits")
     units = units_of(messages)
-    staying = must_stay(messages, units, pins)
-    left = budget_tokens - overhead_tokens - sum(_tokens(units[n], counts) for n in staying)
+    keep = must_stay(messages, units, pins)
+    left = budget_tokens - overhead_tokens - sum(_tokens(units[n], counts) for n in keep)
     if left < 0:
         return untouched(
             messages, total, "what must stay does not fit the budget: nothing was dropped", fits=False
         )
-    keep = set(staying)
     for n in range(len(units) - 1, -1, -1):
         if n in keep:
             continue
@@ -72,20 +102,32 @@ def recent(
         if left < 0:
             break  # no holes: an older message without the newer ones misleads
         keep.add(n)
-    return _assembled(messages, counts, units, keep, total=total, overhead_tokens=overhead_tokens)
+    kept = tuple(at for n, unit in enumerate(units) if n in keep for at in range(unit.start, unit.end))
+    gone = [at for n, unit in enumerate(units) if n not in keep for at in range(unit.start, unit.end)]
+    return Trimmed(
+        messages=tuple(messages[at] for at in kept),
+        kept=kept,
+        dropped=Leavings(
+            len(gone),
+            lambda: (Dropped(content_hash(messages[at]), at, counts[at], 0.0, "older") for at in gone),
+        ),
+        tokens_in=total,
+        tokens_out=sum(counts[at] for at in kept) + overhead_tokens,
+        note=f"the last {len(kept)} of {len(messages)} messages fit",
+    )
 
 
-def must_stay(messages: Sequence[Message], units: Sequence[Unit], pins: Collection[int] = ()) -> list[int]:
+def must_stay(messages: Sequence[Message], units: Sequence[Unit], pins: Collection[int] = ()) -> set[int]:
     """The units, by number, that no trimming may drop: what leads, the question, what it waits for, pins."""
     lead, question = leading(messages), last_user(messages)
-    return [
+    return {
         n
         for n, unit in enumerate(units)
         if unit.start < lead
         or n == len(units) - 1
         or (question is not None and unit.start <= question < unit.end)
         or any(unit.start <= pin < unit.end for pin in pins)
-    ]
+    }
 
 
 def untouched(messages: Sequence[Message], total: int, note: str, *, fits: bool = True) -> Trimmed:
@@ -95,24 +137,3 @@ def untouched(messages: Sequence[Message], total: int, note: str, *, fits: bool 
 
 def _tokens(unit: Unit, counts: Sequence[int]) -> int:
     return sum(counts[unit.start : unit.end])
-
-
-def _assembled(
-    messages: Sequence[Message],
-    counts: Sequence[int],
-    units: Sequence[Unit],
-    keep: Collection[int],
-    *,
-    total: int,
-    overhead_tokens: int,
-) -> Trimmed:
-    kept = [at for n, unit in enumerate(units) if n in keep for at in range(unit.start, unit.end)]
-    gone = [at for n, unit in enumerate(units) if n not in keep for at in range(unit.start, unit.end)]
-    return Trimmed(
-        messages=tuple(messages[at] for at in kept),
-        kept=tuple(kept),
-        dropped=tuple(Dropped(content_hash(messages[at]), at, counts[at], 0.0, "older") for at in gone),
-        tokens_in=total,
-        tokens_out=sum(counts[at] for at in kept) + overhead_tokens,
-        note=f"the last {len(kept)} of {len(messages)} messages fit",
-    )

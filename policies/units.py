@@ -54,12 +54,32 @@ def last_user(messages: Sequence[Message]) -> int | None:
 def text_of(message: Message) -> str:
     """The text a message shows: its content, or the text parts of it."""
     content = message.get("content")
+    return content if isinstance(content, str) else "".join(_text_parts(content))
+
+
+def long_text(message: Message) -> str:
+    """The text of a message that may be shortened: its content, or the longest of its text parts."""
+    content = message.get("content")
     if isinstance(content, str):
         return content
-    if not isinstance(content, Sequence):
-        return ""
-    parts = (part.get("text") if isinstance(part, Mapping) else part for part in content)
-    return "".join([text for text in parts if isinstance(text, str)])
+    return max(_text_parts(content), key=len, default="")
+
+
+def with_long_text(message: Message, text: str) -> dict[str, Any]:
+    """The message with `text` in place of its long text, and all else as it was."""
+    content = message.get("content")
+    if isinstance(content, str):
+        return {**message, "content": text}
+    before = long_text(message)
+    parts = list(content or ())
+    at = next(n for n, part in enumerate(parts) if isinstance(part, Mapping) and part.get("text") == before)
+    parts[at] = {**parts[at], "text": text}
+    return {**message, "content": parts}
+
+
+def has_calls(message: Message) -> bool:
+    """Whether it asks for tools to be called."""
+    return bool(message.get("tool_calls")) or "function_call" in message
 
 
 def call_text(message: Message) -> str:
@@ -73,15 +93,14 @@ def call_text(message: Message) -> str:
     return "\n".join([f"{f.get('name', '')} {f.get('arguments', '')}" for f in named])
 
 
-def has_parts_of_other_kinds(message: Message) -> bool:
-    """Whether it carries images, sound or files, which are kept whole or dropped whole."""
-    content = message.get("content")
-    if not isinstance(content, Sequence) or isinstance(content, str):
-        return False
-    return any(isinstance(part, Mapping) and not isinstance(part.get("text"), str) for part in content)
-
-
 def content_hash(message: Message) -> str:
     """SHA-256 of the message as sorted JSON: the name under which a dropped message is kept."""
     text = json.dumps(message, sort_keys=True, separators=(",", ":"), default=str)
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _text_parts(content: Any) -> list[str]:
+    if not isinstance(content, Sequence) or isinstance(content, str):
+        return []
+    parts = (part.get("text") if isinstance(part, Mapping) else None for part in content)
+    return [text for text in parts if isinstance(text, str)]

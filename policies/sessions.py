@@ -1,0 +1,87 @@
+"""What an agent at work needs: the ids it has in its hands, and what happened last.
+
+The next tool call takes its arguments from what was said and returned before: order numbers, dates, user
+ids. They matter more the later and the more often they were named, and one copy of each is enough.
+"""
+
+import heapq
+from collections.abc import Collection
+
+from policies.index import Index
+from policies.relevance import Scores
+from policies.selection import Selection
+from policies.units import has_calls
+
+CALLING_UNITS = 3
+"""Units with tool calls from which a conversation is an agent's session."""
+FADING = 0.96
+"""An identifier's weight, and recency itself, by each message that came later (0.95-0.97 are the same, 0.99 is worse)."""
+WINDOW = 200
+"""Messages back from the end in which identifiers count: 0.96 to the 200th is nothing."""
+SAID = {"user": 2.0, "assistant": 1.0, "tool": 1.0, "function": 1.0}
+"""Weight of an identifier by who named it."""
+CALLED = 2.0
+"""Added where it was an argument of a call."""
+RECENCY = 1.0
+RELEVANCE = 0.3
+SIZE = 0.6
+"""Exponent of the cost: between "the best piece whatever it takes" (0) and "the most per token" (1)."""
+
+
+def is_session(index: Index) -> bool:
+    """Whether the conversation is an agent's work with tools, rather than talk or documents."""
+    calling = 0
+    for message in index.messages:
+        calling += has_calls(message)
+        if calling >= CALLING_UNITS:
+            return True
+    return False
+
+
+def weights_of_identifiers(index: Index) -> dict[str, float]:
+    """How much each identifier named lately is worth."""
+    weights: dict[str, float] = {}
+    last = len(index.messages) - 1
+    for at in range(last, max(-1, last - WINDOW), -1):
+        message = index.messages[at]
+        worth = FADING ** (last - at) * SAID.get(str(message.get("role")), 0.0)
+        called = FADING ** (last - at) * CALLED if has_calls(message) else 0.0
+        for piece in index.of_message(at):
+            for name in index.identifiers[piece]:
+                weights[name] = weights.get(name, 0.0) + worth + called
+    return weights
+
+
+def fill_session(selection: Selection, scores: Scores, required: Collection[int]) -> list[int]:
+    """The selection holds what the session needs; the answer is what was taken, the most needed first.
+
+    Greedy cover: a piece is worth the identifiers that nothing taken so far holds, how late it stands and
+    how relevant it is, by its cost. Worth only falls while pieces are taken, so that a heap with lazy
+    updates finds the best one.
+    """
+    index = selection.index
+    weights = weights_of_identifiers(index)
+    covered = {name for piece in required for name in index.identifiers[piece]}
+    highest = max(scores.values(), default=0.0) or 1.0
+    last = len(index.messages) - 1
+
+    def worth(piece: int) -> float:
+        value = sum(weights.get(name, 0.0) for name in index.identifiers[piece] if name not in covered)
+        value += RECENCY * FADING ** (last - index.pieces[piece].message)
+        value += RELEVANCE * scores.get(piece, 0.0) / highest
+        return float(value / selection.cost_of(piece) ** SIZE)
+
+    start = index.first_piece[max(0, last - WINDOW)]
+    candidates = {*range(start, len(index.pieces)), *scores} - set(required)
+    heap = [(-worth(piece), piece) for piece in candidates]
+    heapq.heapify(heap)
+    taken = []
+    while heap and selection.limit - selection.used >= 8:
+        _, piece = heapq.heappop(heap)
+        now = worth(piece)
+        if heap and now < -heap[0][0]:
+            heapq.heappush(heap, (-now, piece))
+        elif selection.offer(piece):
+            covered.update(index.identifiers[piece])
+            taken.append(piece)
+    return taken
