@@ -488,10 +488,10 @@ def test_a_reference_in_braces_needs_no_quotes_within_braces():
         BASE + "".join(f"field{i}: 1\n" for i in range(20_000)),
         "models:\n" + "".join(f"  model{i}: {{provider: provider{i}}}\n" for i in range(6000)),
         BASE.replace(
-            "models:\n", "models:\n" + "".join(f"  model{i}: {{provider: local}}\n" for i in range(3000))
+            "models:\n", "models:\n" + "".join(f"  model{i}: {{provider: local}}\n" for i in range(1500))
         )
         + "routes:\n"
-        + "".join(f"  r{i}: {{ladder: [modle{i}]}}\n" for i in range(3000)),
+        + "".join(f"  r{i}: {{ladder: [modle{i}]}}\n" for i in range(1500)),
     ],
     ids=["references", "fields", "providers", "likely-names"],
 )
@@ -765,7 +765,7 @@ def test_what_the_configuration_does_not_say_comes_from_the_price_book():
 
 def test_names_that_clients_invent_are_not_remembered_without_end():
     snapshot = read(BASE)
-    for i in range(3000):
+    for i in range(1500):
         assert snapshot.card_for(f"fx-{i}").name == f"fx-{i}"
         assert snapshot.card_for(f"nobody-{i}") is None
     assert len(snapshot._remembered) == MAX_REMEMBERED
