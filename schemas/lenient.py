@@ -11,7 +11,7 @@ from typing import Any
 
 from schemas import quotes
 from schemas.quotes import KEY_LIKE, Context
-from schemas.reading import COST, Edit, Option, Reading
+from schemas.reading import COST, HABIT_PRICE, HABITS, Edit, Option, Reading
 from schemas.shape import Shape
 
 MAX_DEPTH = 64
@@ -24,7 +24,15 @@ _MEMBER = re.compile(
 )
 _ITEM = re.compile(rf"{_W}(?:(?:{_STRING}|{_NUMBER}|(true|false|null)){_W}(?:([,\]])|(?=\}}))|([\[{{]))")
 _AFTER = re.compile(rf"{_W}([,}}\]])")
-_LITERALS = {"true": True, "false": False, "null": None}
+_LITERALS = {"true": True, "false": False, "null": None, "True": True, "False": False, "None": None}
+# The same, as JavaScript, Python and typesetting write them; strings hold no quotes of any kind.
+_INSIDE = r"[^'\"\\\n\r\t“”‘’]*+"
+_ODD_STRING = rf"(\"{_INSIDE}\"|'{_INSIDE}'|“{_INSIDE}”)"
+_ODD_VALUE = rf"(?:(?:{_ODD_STRING}|{_NUMBER}(?!,\d)|(true|false|null|True|False|None)){_W}"
+_ODD_MEMBER = re.compile(
+    rf"{_W}({_ODD_STRING[1:-1]}|[A-Za-z_$][\w$-]*+){_W}([:=]){_W}{_ODD_VALUE}(?:([,}}])|(?=\]))|([\[{{]))"
+)
+_ODD_ITEM = re.compile(rf"{_W}{_ODD_VALUE}(?:([,\]])|(?=\}}))|([\[{{]))")
 
 _SPACE = re.compile(r"[ \t\r\n]*+")
 _ODD_SPACE = re.compile(r"[\s\u200b\u200c\u2060\ufeff]+")
@@ -81,7 +89,7 @@ class Reader:
     """Reads one value that begins at `start`. Make one for each reading."""
 
     __slots__ = (
-        "closers_odd", "cost", "done", "edits", "fuel", "implicit", "key", "keys", "last", "last_structure", "members", "nodes",
+        "closers_odd", "cost", "done", "edits", "fuel", "habits", "implicit", "key", "keys", "last", "last_structure", "members", "nodes",
         "options", "plan", "pos", "raw", "root", "shapes", "stack", "start", "state", "text", "until",
     )  # fmt: skip
 
@@ -114,9 +122,11 @@ class Reader:
         self.raw: dict[tuple[int, Any], str] = {}
         self.last: tuple[int, float, Context] | None = None
         self.members = 0
+        self.habits: set[str] = set()
         self.implicit: set[int] = set()
         """Depths of the objects that have no brace in the text."""
         self.closers_odd = False
+        self.fuel.burn(len(text) // 100)
         self.last_structure = max(text.rfind(char) for char in _STRUCTURE)
 
     # -- the loop -------------------------------------------------------------------------------
@@ -154,14 +164,29 @@ class Reader:
             if state == "key":
                 match = _MEMBER.match(text, pos)
                 if match is None:
-                    break
+                    match = _ODD_MEMBER.match(text, pos)
+                    if match is None:
+                        break
+                    self.pos, self.state = pos, state
+                    if not self._odd_member(match):
+                        break
+                    pos, state, node = self.pos, self.state, nodes[-1]
+                    continue
                 key, string, number, literal, delimiter, opener = match.groups()
                 if key in node:
                     break
             elif state == "item":
                 match = _ITEM.match(text, pos)
                 if match is None:
-                    break
+                    match = _ODD_ITEM.match(text, pos)
+                    if match is None:
+                        break
+                    self.pos, self.state = pos, state
+                    self.key = len(node)
+                    if not self._odd_value(match, 1):
+                        break
+                    pos, state, node = self.pos, self.state, nodes[-1]
+                    continue
                 string, number, literal, delimiter, opener = match.groups()
                 key = len(node)
             elif state == "after":
@@ -224,6 +249,61 @@ class Reader:
         self.pos = pos
         self.state = state
 
+    def _odd_member(self, match: re.Match[str]) -> bool:
+        """Take a member in another language's spelling; False, and nothing done, where care is needed."""
+        key = match.group(1)
+        bare = key[0] not in "\"'“"
+        name = key if bare else key[1:-1]
+        if name in self.nodes[-1]:
+            return False
+        self.key = name
+        if bare:
+            self._note("unquoted-key", "lossless", match.start(1), match.end(1))
+        elif key[0] != '"':
+            self._note("quote-style", "lossless", match.start(1), match.end(1), '"')
+        if match.group(2) == "=":
+            self._note("colon", "lossless", match.start(2), match.end(2), ":")
+        if self._odd_value(match, 3):
+            return True
+        raise AssertionError("only an opener too deep is refused, and that before")
+
+    def _odd_value(self, match: re.Match[str], first: int) -> bool:
+        """The value of an odd member or item; its groups begin at `first`."""
+        string, number, literal, delimiter, opener = match.groups()[first - 1 :]
+        node = self.nodes[-1]
+        if opener is not None:
+            self.pos = match.end()
+            self._open(opener)
+            return True
+        value: Any
+        if string is not None:
+            value = string[1:-1]
+            at = match.start(first)
+            self.last = (at, self.cost, "item" if isinstance(node, list) else "member")
+            if string[0] != '"':
+                self._note("quote-style", "lossless", at, match.end(first), '"')
+        elif number is not None:
+            value = int(number) if number.lstrip("-").isdigit() else float(number)
+            self.raw[id(node), self.key] = number
+        else:
+            value = _LITERALS[literal]
+            if literal[0] in "TFN":
+                self._note("literal", "lossless", match.start(first + 2), match.end(first + 2), literal.lower())
+            if value is not None:
+                self.raw[id(node), self.key] = literal
+        if isinstance(node, list):
+            node.append(value)
+        else:
+            node[self.key] = value
+        self.pos = match.end()
+        self.members = 1
+        if delimiter == ",":
+            return True
+        self.state = "after"
+        if delimiter is not None:
+            self.pos -= 1
+        return True
+
     # -- bookkeeping ----------------------------------------------------------------------------
 
     def _pointer(self) -> str:
@@ -237,7 +317,12 @@ class Reader:
     def _note(
         self, operation: str, kind: Any, start: int, end: int, after: str = "", times: float = 1.0
     ) -> None:
-        self.cost += COST[operation] * times
+        if operation in self.habits:
+            self.cost += HABIT_PRICE
+        else:
+            self.cost += COST[operation]
+            if operation in HABITS:
+                self.habits.add(operation)
         self.edits.append(Edit(operation, kind, start, end, self._pointer(), after))
 
     def _open(self, opener: str, *, implicit: bool = False) -> None:
@@ -767,8 +852,9 @@ class Reader:
     def _string(self, opener: re.Match[str], context: Context) -> str:
         """Read a string; `pos` is behind it afterwards."""
         text, start = self.text, opener.start()
-        found = quotes.ends(text, opener, context, self.stack, thorough=start in self.plan)[:6]
-        self.fuel.burn(1 + len(found) + (found[-1].stop - start) // 200)
+        found, work = quotes.ends(text, opener, context, self.stack, thorough=start in self.plan)
+        self.fuel.burn(work)
+        found = found[:6]
         index = min(self.plan.get(start, 0), len(found) - 1)
         end = found[index]
         if index == 0:

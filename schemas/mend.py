@@ -26,6 +26,9 @@ DEFAULT_ACCEPT = frozenset({"lossless", "choice", "coercion"})
 
 # Another valid value whose cost is within this of the best one's makes the choice a guess.
 MARGIN = 0.15
+# The schema chooses among readings that are about as cheap as the cheapest: not the one that happens to satisfy it.
+SLACK = 1.6
+BASE_FUEL = 3000
 MAX_READINGS = 40
 MAX_SEGMENTS = 32
 
@@ -96,7 +99,7 @@ class _Work:
         self.schema = schema
         self.accept = accept | {"lossless"}
         self.layer = layer
-        self.fuel = Fuel(3000 + len(text) // 16)
+        self.fuel = Fuel(BASE_FUEL + len(text) // 16)
         self.best_invalid: _Candidate | None = None
         self.ambiguous = False
         self.types = _root_types(schema.schema)
@@ -289,12 +292,15 @@ class _Work:
         best: _Candidate | None = None
         rival: _Candidate | None = None
         fallback: _Candidate | None = None
+        cheapest: float | None = None
         guided = False
         for _ in range(MAX_READINGS):
             if not queue:
                 break
             bound, _, plan, shape = heapq.heappop(queue)
             if best is not None and bound > best.cost + MARGIN:
+                break
+            if cheapest is not None and bound > cheapest + SLACK:
                 break
             try:
                 reading = Reader(text, start, self.fuel, plan, shape).read(members=members)
@@ -303,7 +309,8 @@ class _Work:
                     raise
                 break
             candidate = self._of_reading(reading)
-            if candidate.valid:
+            cheapest = reading.cost if cheapest is None else min(cheapest, reading.cost)
+            if candidate.valid and reading.cost <= cheapest + SLACK:
                 if best is None or candidate.cost < best.cost:
                     if best is not None and not same(best.value, candidate.value):
                         rival = best

@@ -57,6 +57,7 @@ _NAMED_OTHERWISE = re.compile(r"['`”’]\s{0,20}:")
 
 MAX_ENDS = 24
 WINDOW = 6000
+_QUOTES = ("\"", "'", "`", "´", "”", "’")
 _INNER = 0.7
 _MISSING = 1.4
 
@@ -156,8 +157,10 @@ def _closing_cost(text: str, position: int, stack: list[str]) -> float:
     return cost + 2.0
 
 
-def ends(text: str, opener: re.Match[str], context: Context, stack: list[str], *, thorough: bool) -> list[End]:
-    """Possible ends of the string that `opener` opens, the likeliest first; never empty.
+def ends(
+    text: str, opener: re.Match[str], context: Context, stack: list[str], *, thorough: bool
+) -> tuple[list[End], int]:
+    """Possible ends of the string that `opener` opens, the likeliest first, never none; and the work it took.
 
     Looks no further than an end that is perfect, unless `thorough`: then that end has led to trouble.
     Looks at a bounded number of quotes and characters, so that a hostile text costs linear time.
@@ -165,12 +168,14 @@ def ends(text: str, opener: re.Match[str], context: Context, stack: list[str], *
     mark = opener.group()
     start = opener.end()
     if len(mark) >= 3 and mark[-1] == mark[-3]:
-        return _triple_ends(text, mark[-3:], start)
+        return _triple_ends(text, mark[-3:], start), 1
+    work = 0
     found: list[End] = []
     skipped = 0.0
     limit = min(len(text), start + WINDOW)
     for stop, resume, escaped in _closing_quotes(text, mark, start):
         odd = after_cost(text, resume, context, stack)
+        work += 1 + (stop - start) // 2000
         if escaped:
             if odd <= 0.3 and text[resume : resume + 3].strip(" \t\r") != "\"":
                 found.append(End(odd + 1.0 + skipped, 1.0 + skipped, stop, resume, len(found), missing=False))
@@ -184,16 +189,18 @@ def ends(text: str, opener: re.Match[str], context: Context, stack: list[str], *
             break
         # The more like an end it looks, the less likely it is that it is not one.
         skipped += (_INNER if len(found) < 7 else 0.1) + max(0.0, 1.5 - 1.5 * odd) + (0.7 if context == "key" else 0.0)
-        if len(found) >= MAX_ENDS:
+        if len(found) >= MAX_ENDS or work > 3 * MAX_ENDS:
             break
     if found and found[0].rank == 0.0 and not thorough:
-        return found
-    found.extend(_missing_ends(text, start, limit, context))
+        return found, work
+    missing, looked = _missing_ends(text, mark, start, limit, context)
+    found.extend(missing)
+    work += 2 + (looked - start) // 40
     if not found or all(end.rank >= 2.0 for end in found):
         price = (_MISSING if context != "key" else 3.0) + _INNER * text.count('"', start, limit)
         found.append(End(price, price, len(text), len(text), text.count(mark[-1], start), missing=True))
     found.sort(key=lambda end: end.rank)
-    return found
+    return found, work
 
 
 def _swallowed(inside: str, mark: str) -> float:
@@ -238,22 +245,24 @@ def _triple_ends(text: str, mark: str, start: int) -> list[End]:
     return [End(0.0, 0.0, stop, stop + 3, 0, missing=False)]
 
 
-def _missing_ends(text: str, start: int, limit: int, context: Context) -> list[End]:
-    """Ends where a closing quote is missing: before a line break, a comma, a bracket or a colon."""
+def _missing_ends(
+    text: str, mark: str, start: int, limit: int, context: Context
+) -> tuple[list[End], int]:
+    """Ends where a closing quote is missing, before a line break, a comma, a bracket or a colon; and how far it looked."""
     pattern = {"member": _MEMBER_BREAK, "item": _ITEM_BREAK, "key": _KEY_BREAK}[context]
     found: list[End] = []
     for match in pattern.finditer(text, start, limit):
         stop = match.start()
         if context == "key" and not 0 < stop - start <= 60:
-            break
-        if stop > start and text[stop - 1] in "\"'”’":
-            continue
-        quotes = text.count('"', start, stop)
+            return found, stop
+        if text[max(start, stop - 40) : stop].rstrip()[-1:] in _QUOTES and stop > start:
+            continue  # the quote that is there would be the better end
+        quotes = text.count(mark[-1], start, stop)
         price = _MISSING + _INNER * quotes + (0.5 * len(found))
         found.append(End(price, price, stop, stop, quotes, missing=True))
         if len(found) == 2:
-            break
-    return found
+            return found, stop
+    return found, limit
 
 
 _ESCAPE = re.compile(r"\\(?:u([0-9a-fA-F]{4})|x([0-9a-fA-F]{2})|(\r?\n)|(.))", re.DOTALL)

@@ -88,3 +88,13 @@ COST = {
     "dangling-key": 3.5,
     "duplicate-key": 1.0,
 }
+
+# What a writer does throughout the text costs in full only once: else a reading that swallows half of
+# the members into one string would seem cheap.
+HABITS = frozenset(
+    {
+        "comment", "quote-style", "unquoted-key", "literal", "control-character", "escape", "whitespace", "colon",
+        "trailing-comma", "number", "unquoted-string", "wrapper", "inner-fence", "separator",
+    }
+)  # fmt: skip
+HABIT_PRICE = 0.01
