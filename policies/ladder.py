@@ -44,7 +44,9 @@ class Rung:
 
 @dataclass(frozen=True, slots=True)
 class Accept:
-    """The last attempt's reply is the answer."""
+    """The last attempt's reply is the answer. `raw`: though it is not valid, because the route says so."""
+
+    raw: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,23 +87,25 @@ def next_step(
     if last.failure is None and last.verdict.acceptable:
         return Accept()
     if last.failure is not None and not last.failure.retryable:
-        return _give_up(history, "")
+        return _give_up(repair, history, "")
     short = spent_up(allowance, len(history), _spent(history), now_s)
     if short:
-        return _give_up(history, short)
+        return _give_up(repair, history, short)
     step = (
-        _after_failure(rungs, history) if last.failure is not None else _after_invalid(rungs, repair, history)
+        _after_failure(rungs, repair, history)
+        if last.failure is not None
+        else _after_invalid(rungs, repair, history)
     )
     if (
         isinstance(step, Again)
         and allowance.deadline_s is not None
         and now_s + step.wait_s >= allowance.deadline_s
     ):
-        return _give_up(history, "the deadline leaves no time for another attempt")
+        return _give_up(repair, history, "the deadline leaves no time for another attempt")
     return step
 
 
-def _after_failure(rungs: Sequence[Rung], history: Sequence[Attempt]) -> Step:
+def _after_failure(rungs: Sequence[Rung], repair: Repair, history: Sequence[Attempt]) -> Step:
     last = history[-1]
     assert last.failure is not None
     failed = _run_length(history, last.model)
@@ -113,7 +117,7 @@ def _after_failure(rungs: Sequence[Rung], history: Sequence[Attempt]) -> Step:
     )
     if failed <= rungs[rung].retries and wait <= MAX_WAIT_S:
         return Again(last.model, "retry", wait)
-    return _climb(rungs, rung, history)
+    return _climb(rungs, rung, repair, history)
 
 
 def _after_invalid(rungs: Sequence[Rung], repair: Repair, history: Sequence[Attempt]) -> Step:
@@ -123,16 +127,18 @@ def _after_invalid(rungs: Sequence[Rung], repair: Repair, history: Sequence[Atte
     repeated = len(asked) > 1 and _same_problems(asked[-1], asked[-2])
     if len(asked) <= repair.reask and not repeated:
         return Again(last.model, "reask")
-    return _climb(rungs, rung, history) if repair.escalate else _give_up(history, "")
+    return _climb(rungs, rung, repair, history) if repair.escalate else _give_up(repair, history, "")
 
 
-def _climb(rungs: Sequence[Rung], rung: int, history: Sequence[Attempt]) -> Step:
+def _climb(rungs: Sequence[Rung], rung: int, repair: Repair, history: Sequence[Attempt]) -> Step:
     if rung + 1 < len(rungs):
         return Again(rungs[rung + 1].model, "escalate")
-    return _give_up(history, "")
+    return _give_up(repair, history, "")
 
 
-def _give_up(history: Sequence[Attempt], detail: str) -> GiveUp:
+def _give_up(repair: Repair, history: Sequence[Attempt], detail: str) -> Accept | GiveUp:
+    if repair.give_up == "raw" and history[-1].reply is not None:
+        return Accept(raw=True)
     if any(a.verdict.kind == "invalid" for a in history):
         return GiveUp("schema", detail)
     return GiveUp("failure", detail)

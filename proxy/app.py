@@ -28,6 +28,7 @@ from proxy.stores.base import Store, StoreRefused
 from proxy.tasks import Tasks
 from proxy.telemetry import Telemetry
 from proxy.upstreams.client_session import ClientSessionTransport
+from proxy.upstreams.pool import Pool
 from proxy.upstreams.transport import Transport
 from proxy.wire.errors import (
     JSON,
@@ -68,7 +69,7 @@ class App:
     async def start(self) -> None:
         """Everything but the listening socket is ready."""
         transports: Mapping[bool, Transport] = {
-            False: ClientSessionTransport({}),
+            False: Pool(),
             True: ClientSessionTransport(self._environ),
         }
         store = self._store or open_store(self._snapshot.store)

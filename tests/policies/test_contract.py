@@ -1,0 +1,49 @@
+"""The verdict on replies: what may be read as an answer, and what it is."""
+
+import pytest
+
+from policies.chat import Choice, Reply, ToolCall
+from policies.contract import Contract, exempt, judge
+from schemas.compiled import compile_schema
+
+AGE = Contract(
+    compile_schema({"type": "object", "properties": {"age": {"type": "integer"}}, "required": ["age"]})
+)
+CALL = ToolCall("1", "f", "{}")
+
+
+def reply(*texts, finish="stop", **rest):
+    return Reply(tuple(Choice(i, t, finish, **rest) for i, t in enumerate(texts)), None)
+
+
+ROWS = [
+    ("no-contract", Contract(), reply("x"), "none"),
+    ("valid", AGE, reply('{"age": 1}'), "valid"),
+    ("fenced", AGE, reply('```json\n{"age": 1}\n```'), "repaired"),
+    ("wrong-type", AGE, reply('{"age": []}'), "invalid"),
+    ("no-json", AGE, reply("I am old."), "invalid"),
+    ("empty", AGE, reply(""), "invalid"),
+    ("no-choices", AGE, reply(), "invalid"),
+    ("cut", AGE, reply('{"age": 1}', finish="length"), "exempt"),
+    ("filtered", AGE, reply('{"age": 1}', finish="content_filter"), "exempt"),
+    ("refused", AGE, reply(None, refusal="no"), "exempt"),
+    ("tool-calls", AGE, reply(None, tool_calls=(CALL,)), "exempt"),
+    ("worst-choice-decides", AGE, reply('{"age": 1}', "{age: 2}", "none"), "invalid"),
+    ("one-repaired-of-two", AGE, reply('{"age": 1}', "{age: 2}"), "repaired"),
+]
+
+
+@pytest.mark.parametrize(("contract", "given", "kind"), [r[1:] for r in ROWS], ids=[r[0] for r in ROWS])
+def test_verdicts(contract, given, kind):
+    verdict = judge(given, contract)
+    assert verdict.kind == kind
+    assert bool(verdict.problems) == (kind == "invalid")
+
+
+def test_only_what_changed_is_replaced():
+    assert judge(reply('{"age": 1}', "{age: 2}"), AGE).texts == {1: '{"age":2}'}
+
+
+def test_what_transport_facts_forbid_is_never_read():
+    assert exempt(Choice(0, "{}", "length"))
+    assert not exempt(Choice(0, "{}", "stop"))

@@ -1,0 +1,96 @@
+"""What follows an attempt, as a table: history in, step out."""
+
+import pytest
+
+from policies.allowance import Allowance
+from policies.chat import Failure, Reply
+from policies.contract import Verdict
+from policies.ladder import MAX_WAIT_S, Accept, Again, Attempt, GiveUp, Rung, next_step
+from policies.route import Repair
+from schemas.check import Problem
+
+RUNGS = (Rung("mini", 1), Rung("big", 1))
+REPLY = Reply((), None)
+WRONG, MISSING = Problem("/a", "type", "expected integer"), Problem("", "required", "missing b")
+
+
+def ok(model="mini", kind="valid"):
+    return Attempt(1, model, "answer", reply=REPLY, verdict=Verdict(kind), cost_nanousd=10)
+
+
+def bad(model="mini", problem=WRONG):
+    return Attempt(
+        1, model, "answer", reply=REPLY, verdict=Verdict("invalid", problems=(problem,)), cost_nanousd=10
+    )
+
+
+def failed(model="mini", retryable=True, **rest):
+    return Attempt(1, model, "answer", failure=Failure("connect", "x", retryable=retryable, **rest))
+
+
+BUSY = {"status": 429, "retry_after_s": MAX_WAIT_S + 1}
+ROWS = [
+    ("valid-is-accepted", [ok()], {}, Accept()),
+    ("repaired-is-accepted", [ok(kind="repaired")], {}, Accept()),
+    ("exempt-is-accepted", [ok(kind="exempt")], {}, Accept()),
+    ("no-contract-is-accepted", [ok(kind="none")], {}, Accept()),
+    ("invalid-is-asked-again", [bad()], {}, Again("mini", "reask")),
+    ("asked-again-and-invalid-climbs", [bad(), bad(problem=MISSING)], {}, Again("big", "escalate")),
+    ("same-problem-twice-climbs", [bad(), bad()], {"repair": Repair(reask=9)}, Again("big", "escalate")),
+    (
+        "another-problem-is-asked-again",
+        [bad(), bad(problem=MISSING)],
+        {"repair": Repair(reask=9)},
+        Again("mini", "reask"),
+    ),
+    ("no-reask-climbs-at-once", [bad()], {"repair": Repair(reask=0)}, Again("big", "escalate")),
+    ("no-escalation-gives-up", [bad(), bad()], {"repair": Repair(escalate=False)}, GiveUp("schema")),
+    ("top-of-the-ladder-gives-up", [bad("big"), bad("big")], {}, GiveUp("schema")),
+    ("climbed-model-is-asked-again-too", [bad(), bad(), bad("big")], {}, Again("big", "reask")),
+    (
+        "raw-routes-deliver-the-last-reply",
+        [bad()],
+        {"repair": Repair(reask=0, escalate=False, give_up="raw")},
+        Accept(raw=True),
+    ),
+    ("failure-is-repeated", [failed()], {}, Again("mini", "retry", 0.25)),
+    ("retry-after-is-waited-for", [failed(retry_after_s=1.5)], {}, Again("mini", "retry", 1.5)),
+    ("failed-twice-moves-up-one-model", [failed(), failed()], {}, Again("big", "escalate")),
+    ("long-retry-after-moves-up-one-model", [failed(**BUSY)], {}, Again("big", "escalate")),
+    ("long-retry-after-on-the-last-model-is-passed-on", [failed("big", **BUSY)], {}, GiveUp("failure")),
+    ("refused-request-is-final", [failed(retryable=False)], {}, GiveUp("failure")),
+    (
+        "failure-after-invalid-replies-is-still-a-schema-failure",
+        [bad(), failed("big", retryable=False)],
+        {},
+        GiveUp("schema"),
+    ),
+    ("failure-after-an-answer-counts-afresh", [bad(), failed()], {}, Again("mini", "retry", 0.25)),
+]
+
+
+@pytest.mark.parametrize(("history", "rules", "step"), [r[1:] for r in ROWS], ids=[r[0] for r in ROWS])
+def test_next_step(history, rules, step):
+    assert next_step(RUNGS, rules.get("repair", Repair()), Allowance(attempts=9), history, 0.0) == step
+
+
+LIMITS = [
+    ("attempts", Allowance(attempts=1), "limits.attempts"),
+    ("cost", Allowance(cost_nanousd=10), "limits.cost_usd"),
+    ("deadline-passed", Allowance(deadline_s=5.0), "limits.deadline_s"),
+    ("deadline-too-near", Allowance(deadline_s=5.1), "deadline"),
+]
+
+
+@pytest.mark.parametrize(("allowance", "words"), [r[1:] for r in LIMITS], ids=[r[0] for r in LIMITS])
+def test_what_is_used_up_ends_the_exchange_and_is_named(allowance, words):
+    history = [bad(), failed()] if "near" in words else [bad()]
+    step = next_step(
+        RUNGS, Repair(), allowance, [bad(), failed()] if allowance.deadline_s == 5.1 else history, 5.0
+    )
+    assert isinstance(step, GiveUp)
+    assert words in step.detail
+
+
+def test_a_used_up_allowance_never_takes_a_valid_answer_away():
+    assert next_step(RUNGS, Repair(), Allowance(attempts=1, cost_nanousd=0), [ok()], 0.0) == Accept()
