@@ -22,6 +22,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
+import uvloop
+
 from proxy.snapshot import Timeouts
 from proxy.upstreams.client_session import ClientSessionTransport
 from proxy.upstreams.pool import Pool
@@ -53,7 +55,11 @@ REPLY = (
     + b'{"choices":[{"message":{"content":"'.ljust(897, b"w")
     + b'"}]'[:3]
 )
-EVENT = b'data: {"id":"c","choices":[{"index":0,"delta":{"content":" word"},"finish_reason":null}]}\n\n'.ljust(180)
+EVENT = (
+    b'data: {"id":"c","choices":[{"index":0,"delta":{"content":" word"},"finish_reason":null}]}\n\n'.ljust(
+        180
+    )
+)
 CHUNK = b"%x\r\n%b\r\n" % (len(EVENT), EVENT)
 
 
@@ -116,8 +122,6 @@ def serve(pipe, loop_name):
 
 def run(main, loop_name):
     if loop_name == "uvloop":
-        import uvloop
-
         return uvloop.run(main)
     return asyncio.run(main)
 
@@ -239,13 +243,15 @@ async def measure(arguments, port: int) -> None:
                 events.setdefault(name, []).append(cost / EVENTS)
     print(f"{'':10}{'CPU-us/call':>12}{'x floor':>9}{'CPU-us/event':>14}{'x floor':>9}")
     floor, floor_event = statistics.median(calls["floor"]), statistics.median(events["floor"])
-    for name in calls:
-        call, event = statistics.median(calls[name]), statistics.median(events[name])
+    for name, figures in calls.items():
+        call, event = statistics.median(figures), statistics.median(events[name])
         print(f"{name:10}{call:12.1f}{call / floor:9.2f}{event:14.1f}{event / floor_event:9.2f}")
     async with clients(target) as made:
         client = made[arguments.memory]
         busy, idle = await memory_kib(client, 1000)
-    print(f"{arguments.memory}: 1000 streams held, {busy:.1f} KiB each; {idle:.1f} KiB per idle connection after")
+    print(
+        f"{arguments.memory}: 1000 streams held, {busy:.1f} KiB each; {idle:.1f} KiB per idle connection after"
+    )
 
 
 def main() -> None:

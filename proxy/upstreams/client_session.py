@@ -10,12 +10,14 @@ import ssl
 from collections.abc import Mapping
 from typing import Any, Self
 from urllib.parse import unquote, urlsplit
+from weakref import WeakSet
 
 import aiohttp
 from aiohttp import http_exceptions
 from yarl import URL
 
 from proxy.snapshot import Timeouts
+from proxy.upstreams.connection import readable
 from proxy.upstreams.http1 import body_shape, request_head, split_length
 from proxy.upstreams.inflate import Inflated
 from proxy.upstreams.transport import (
@@ -58,6 +60,7 @@ class ClientSessionTransport:
         self._per_host = per_host
         self._idle_expiry_s = idle_expiry_s
         self._session: aiohttp.ClientSession | None = None
+        self._answers: WeakSet[Answer] = WeakSet()
 
     def _open(self) -> aiohttp.ClientSession:
         """The session, made with the first call: it belongs to the event loop that runs then."""
@@ -67,7 +70,7 @@ class ClientSessionTransport:
             watch.on_request_headers_sent.append(_Call.note_sent)
             watch.on_request_chunk_sent.append(_Call.note_sent)
             self._session = aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(
+                connector=_Connector(
                     limit=0,
                     limit_per_host=self._per_host,
                     ssl=self._tls or True,
@@ -110,7 +113,9 @@ class ClientSessionTransport:
             if not call.reused or not whole:
                 raise
             response = await self._attempt(method, url, options, call)
-        return _answer(response, method, call)
+        answer = _answer(response, method, call)
+        self._answers.add(answer)
+        return Inflated(answer) if answer.compressed else answer
 
     async def _attempt(
         self, method: str, url: URL, options: dict[str, Any], call: "_Call"
@@ -142,6 +147,8 @@ class ClientSessionTransport:
 
     async def close(self) -> None:
         """See `Transport.close`."""
+        for answer in list(self._answers):
+            answer.abort()
         if self._session is not None:
             await self._session.close()
             self._session = None
@@ -163,6 +170,23 @@ def _exempt(target: Target, no_proxy: str) -> bool:
     return any(
         name == "*" or (name and (at == name or at.endswith("." + name))) for name in names for at in here
     )
+
+
+class _Connector(aiohttp.TCPConnector):
+    """Never gives out a kept connection on which something has come: it would be the next call's answer."""
+
+    async def connect(
+        self,
+        req: aiohttp.ClientRequest,
+        traces: list[Any],
+        timeout: aiohttp.ClientTimeout,  # noqa: ASYNC109  its name
+    ) -> aiohttp.connector.Connection:
+        while True:
+            connection = await super().connect(req, traces, timeout)
+            protocol = connection.protocol
+            if protocol is not None and not protocol.should_close and not readable(protocol.transport):
+                return connection
+            connection.close()
 
 
 class _Call:
@@ -198,25 +222,42 @@ class _Call:
         )
 
 
-def _answer(response: aiohttp.ClientResponse, method: str, call: _Call) -> Response:
+def _answer(response: aiohttp.ClientResponse, method: str, call: _Call) -> "Answer":
     """What the session received, if its head is beyond doubt. Raises Malformed."""
-    headers = [(name.decode("latin-1").lower(), value.decode("latin-1")) for name, value in response.raw_headers]
+    headers = [
+        (name.decode("latin-1").lower(), value.decode("latin-1")) for name, value in response.raw_headers
+    ]
     try:
         _, compressed = body_shape(response.status, headers)
     except Malformed:
         response.close()
         raise
-    answer = Answer(response, headers, call)
-    return Inflated(answer) if compressed and method != "HEAD" else answer
+    return Answer(response, headers, call, compressed=compressed and method != "HEAD")
 
 
 class Answer:
-    """One answer of the session; see `Response`."""
+    """One answer of the session; see `Response`. What came just before a cut may be lost in aiohttp."""
 
-    __slots__ = ("_call", "_came", "_ended", "_response", "headers", "status")
+    __slots__ = (
+        "__weakref__",
+        "_call",
+        "_came",
+        "_ended",
+        "_gone",
+        "_protocol",
+        "_response",
+        "compressed",
+        "headers",
+        "status",
+    )
 
-    def __init__(self, response: aiohttp.ClientResponse, headers: Headers, call: _Call) -> None:
+    def __init__(
+        self, response: aiohttp.ClientResponse, headers: Headers, call: _Call, *, compressed: bool
+    ) -> None:
+        self.compressed = compressed
         self._response = response
+        self._protocol = response.connection and response.connection.protocol
+        self._gone = False
         self._call = call
         self._came = False
         self._ended = False
@@ -247,6 +288,8 @@ class Answer:
         return self
 
     async def __anext__(self) -> bytes:
+        if self._gone:
+            raise Broken("the answer was given up")
         if self._ended:
             raise StopAsyncIteration
         now = asyncio.get_running_loop().time()
@@ -266,6 +309,8 @@ class Answer:
         self._came = True
         if not data:
             self._ended = True
+            if self._protocol is not None and isinstance(self._protocol.exception(), OSError):
+                raise Broken("the connection ended before the answer did")  # aiohttp takes a reset for an end
             raise StopAsyncIteration
         return data
 
@@ -281,7 +326,9 @@ class Answer:
 
     def abort(self) -> None:
         """See `Response.abort`."""
+        self._gone = True
         self._response.close()
+        self._response.content.set_exception(Broken("the answer was given up"))  # wakes a reader
 
 
 def _translated(problem: BaseException) -> TransportError:

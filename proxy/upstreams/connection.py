@@ -35,6 +35,15 @@ LINGER_S = 0.25
 _NEVER = float("inf")
 
 
+def readable(transport: asyncio.BaseTransport | None) -> bool:
+    """Bytes or an end wait in the socket, in front of the event loop."""
+    if transport is None:
+        return True
+    poll = select.poll()
+    poll.register(transport.get_extra_info("socket").fileno(), select.POLLIN)
+    return bool(poll.poll(0))
+
+
 class Keeper(Protocol):
     """Who keeps connections: a lane of `proxy.upstreams.pool`."""
 
@@ -209,6 +218,9 @@ class Connection(asyncio.Protocol):
             return
         answer.touched = True
         size, headless = answer.size, not answer.status
+        if headless and self._unframed + len(data) > MAX_HEAD_BYTES:
+            self._received_with_long_head(answer, data)
+            return
         try:
             parser.feed_data(data)
         except (HttpParserError, HttpParserUpgrade) as error:
@@ -231,10 +243,20 @@ class Connection(asyncio.Protocol):
         else:
             self._unframed += len(data)
             if self._unframed > MAX_HEAD_BYTES:
-                self.fail(AnswerTooLarge("the answer's head is too large"))
+                self.fail(Malformed("the answer has more framing than body"))
             elif headless and answer.status:
                 self._moved = self._loop.time()
                 answer.wake()
+
+    def _received_with_long_head(self, answer: Answer, data: bytes) -> None:
+        """The head must end within its bound, however much has come with it."""
+        room = MAX_HEAD_BYTES - self._unframed
+        if room > 0:
+            self.data_received(data[:room])
+        if self._answer is answer and not answer.status:
+            self.fail(AnswerTooLarge("the answer's head is too large"))
+        elif not self.lost:
+            self.data_received(data[room:])
 
     def _hold(self, answer: Answer) -> None:
         if answer.closing:

@@ -68,7 +68,10 @@ def decoded(names: list[bytes], values: list[bytes]) -> list[tuple[str, str]]:
     if not names:
         return []
     lower = b"\n".join(names).lower().decode("latin-1").split("\n")
-    return list(zip(lower, b"\n".join(values).decode("latin-1").split("\n"), strict=True))
+    values_joined = b"\n".join(values) + b"\n"
+    if b" \n" in values_joined or b"\t\n" in values_joined:  # llhttp leaves it on, RFC 9112 §5 takes it off
+        values_joined = b"".join([value.rstrip(b" \t") + b"\n" for value in values])
+    return list(zip(lower, values_joined.decode("latin-1").split("\n"), strict=False))
 
 
 def body_shape(status: int, headers: Headers) -> tuple[int, bool]:

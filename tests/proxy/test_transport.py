@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import gc
-import itertools
 import time
 import zlib
 
