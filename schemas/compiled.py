@@ -2,6 +2,7 @@
 
 import hashlib
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import jsonschema_rs
@@ -11,10 +12,12 @@ from schemas.dialect import Examined, examine
 from schemas.errors import SchemaRefused
 from schemas.explain import explain, worded
 from schemas.patterns import LINEAR, is_pattern, patterns_of, why_refused
+from schemas.plans import Plans
+from schemas.surrogates import without_surrogates
 from schemas.vocabulary import Dialect
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, eq=False)
 class Compiled:
     """A schema that may be used: `schema` equals what came, `version` is the hash of its content.
 
@@ -30,6 +33,11 @@ class Compiled:
     def dialect(self) -> Dialect:
         """The dialect of JSON Schema that it is read in."""
         return self.examined.dialect
+
+    @cached_property
+    def plans(self) -> Plans:
+        """What the prefix checker works out of the schema, shared by all checkers."""
+        return Plans(self.examined)
 
     def is_valid(self, value: Any) -> bool:
         """Whether `value` satisfies the schema.
@@ -98,14 +106,3 @@ def _metaschema_problems(examined: Examined, error: jsonschema_rs.ValidationErro
             )
         ]
     return [problem]
-
-
-def without_surrogates(value: Any) -> Any:
-    """`value` with each lone surrogate replaced by one character that no text holds, lengths kept."""
-    if isinstance(value, str):
-        return "".join("\U0010ffff" if "\ud800" <= char <= "\udfff" else char for char in value)
-    if isinstance(value, list):
-        return [without_surrogates(part) for part in value]
-    if isinstance(value, dict):
-        return {without_surrogates(key): without_surrogates(held) for key, held in value.items()}
-    return value

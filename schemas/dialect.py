@@ -36,7 +36,7 @@ class Examined:
     schema: Any
     text: str
     dialect: Dialect
-    refs: Refs | None
+    refs: Refs
     places: tuple[Place, ...]
     expansion: Expansion
 
@@ -55,8 +55,6 @@ def examine(schema: Any) -> Examined:
     if size > MAX_BYTES:
         raise _refused("", "schema", f"larger than {MAX_BYTES} bytes")
     dialect = dialect_of(own)
-    if isinstance(own, bool):
-        return Examined(own, text, dialect, None, (), Expansion(1, 1, 0))
     refs, places = collect(own, dialect)
     _check_places(refs, places)
     cost = expand(refs, places)

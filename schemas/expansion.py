@@ -50,6 +50,8 @@ class _Edge:
 
 def expand(refs: Refs, places: Sequence[Place]) -> Expansion:
     """Count. Raises SchemaRefused for a bomb, and for a schema that meets itself at the same value."""
+    if not places:  # the schema is true or false
+        return Expansion(1, 1, 0)
     index = {id(place.schema): number for number, place in enumerate(places)}
     edges = [list(_edges(refs, place, index)) for place in places]
     here = _count_here(places, edges)

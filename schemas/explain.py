@@ -35,16 +35,15 @@ def explain(
 ) -> tuple[Problem, ...]:
     """At least one and at most `limit` problems of `value`, which `validator` has found invalid."""
     found: list[Problem] = []
-    if examined.refs is not None:
-        walk = _Walk(examined)
-        try:
-            for problem in walk.at(examined.refs.root, value, ""):
-                if problem not in found:
-                    found.append(problem)
-                if len(found) >= limit:
-                    break
-        except (_SpentBudget, RecursionError):
-            pass
+    walk = _Walk(examined)
+    try:
+        for problem in walk.at(examined.refs.root, value, ""):
+            if problem not in found:
+                found.append(problem)
+            if len(found) >= limit:
+                break
+    except (_SpentBudget, RecursionError):
+        pass
     return tuple(found) or (first_problem(validator, value),)
 
 
@@ -100,7 +99,6 @@ class _Walk:
     """One explanation: its budget, and the small validators it needed on its way."""
 
     def __init__(self, examined: Examined) -> None:
-        assert examined.refs is not None
         self.refs = examined.refs
         self.dialect = examined.dialect
         self.steps_left = MAX_STEPS

@@ -86,12 +86,12 @@ def is_resource(schema: Any, dialect: Dialect) -> bool:
     return isinstance(own, str) and not own.startswith("#")
 
 
-def collect(schema: dict[str, Any], dialect: Dialect) -> tuple[Refs, list[Place]]:
+def collect(schema: dict[str, Any] | bool, dialect: Dialect) -> tuple[Refs, list[Place]]:
     """The references of a document whose depth is bounded, and all its schemas, outermost first.
 
     The second part also holds schemas that stand where no keyword looks but a reference does.
     """
-    root = Place("", schema, schema, "")
+    root = Place("", schema, schema if isinstance(schema, dict) else {}, "")
     anchors: dict[tuple[int, str], Place] = {}
     dynamic: dict[str, tuple[Place, ...]] = {}
     refs = Refs(root, dialect, anchors, dynamic)
