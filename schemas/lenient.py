@@ -52,9 +52,10 @@ _VALUE_START = re.compile(r"[\"'`´“‘„{\[\d\\(]|-[\d.]|\.\d|(?:true|false|
 _LITERAL = re.compile(
     r"(?i:(true|false|null|none|nil|undefined|nan|[-+]?infinity))(?=[\s\u200b\ufeff]*(?:[,}\])]|$|//|/\*|#|;|```|[\"'][^\n]{1,80}[:=]|\n))"
 )
+_NO_STRING = frozenset({"null", "None", "undefined", "NaN"})
 _MEANS = {"true": True, "false": False}
 _BARE_NUMBER = re.compile(
-    r"([-+]?(?:\d[\d_]*\.?\d*|\.\d+)(?:[eE][-+]?\d*)?)(?=[\s\u200b\ufeff]*(?:[,}\])]|$|//|/\*|#|;|```|<!--)|\s+[\"'{\[\d-]|[\"{\[]|[ \t]*\n)"
+    r"([-+]?(?:\d[\d_]*\.?\d*|\.\d+)(?:[eE][-+]?\d*)?)(?=[\s\u200b\ufeff]*(?:[,}\])]|$|//|/\*|#|;|```|<!--|:\s*[}\],\n]|\\[unt])|\s+[\"'{\[\d-]|[\"{\[]|[ \t]*\n)"
 )
 _STRICT_NUMBER = re.compile(r"-?(?:0|[1-9]\d*)(?:\.\d+)?(?:[eE][+-]?\d+)?\Z")
 _THOUSANDS = re.compile(r"(-?\d{1,3}(?:,\d{3})+(?:\.\d+)?)(?=\s*(?:,\s*[\"'\n]|[}\]]|\n|$))")
@@ -105,7 +106,7 @@ class Reader:
         self.start = self.pos = start
         self.fuel = fuel
         self.plan = plan or {}
-        self.until = max(self.plan, default=-1)
+        self.until = max(self.plan, default=-2) // 2
         """Up to here the careful path is taken, so that no planned choice is skipped."""
         self.stack: list[str] = []
         self.nodes: list[Any] = []
@@ -195,7 +196,7 @@ class Reader:
                     break
                 char = match.group(1)
                 if char == ",":
-                    state = "key" if self.stack[-1] == "}" else "item"
+                    state = "key" if isinstance(node, dict) else "item"
                     pos = match.end()
                     self.members = 1
                     continue
@@ -241,7 +242,7 @@ class Reader:
                 continue
             state = "after"
             if delimiter is not None:
-                if len(nodes) == 1:
+                if len(nodes) == 1 or delimiter != self.stack[-1]:
                     pos -= 1
                     break
                 self._pop()
@@ -388,21 +389,22 @@ class Reader:
 
     def _choose(self, position: int, costs: list[float]) -> int:
         """Which of the choices with these `costs` to take at `position`; the others are noted as options."""
-        planned = self.plan.get(position)
+        place = 2 * position + 1
+        planned = self.plan.get(place)
         if planned is not None and planned < len(costs):
             return planned
         best = min(range(len(costs)), key=costs.__getitem__)
         for index, cost in enumerate(costs):
             if index != best and cost < costs[best] + 3.0:
-                self.options.append(Option(self.cost + cost, position, index))
+                self.options.append(Option(self.cost + cost, place, index))
         return best
 
     def _regret(self) -> None:
         """Trouble here: perhaps the last string went on beyond the quote that seemed to close it."""
-        if self.last is not None and self.last[0] not in self.plan:
+        if self.last is not None and 2 * self.last[0] not in self.plan:
             position, cost, _ = self.last
             for index in (1, 2, 3):
-                self.options.append(Option(cost + 0.7, position, index))
+                self.options.append(Option(cost + 0.7, 2 * position, index))
             self.last = None
 
     def _skip(self) -> None:
@@ -828,10 +830,15 @@ class Reader:
             assert again is not None
             self._note("concatenation", "lossless", plus.start(), plus.end())
             value += self._string(again, "item" if item else "member")
-        if item:
+        if self.nodes:
             self._skip()
             if self.text[self.pos : self.pos + 1] == ":":
-                self._member_in_list(value, start)
+                if item:
+                    self._member_in_list(value, start)
+                else:
+                    self._note("implicit-object", "choice", start, start, "{")
+                    self._open("{")
+                    self._after_key(value, start)
                 return
         self._scalar(value)
 
@@ -852,15 +859,15 @@ class Reader:
     def _string(self, opener: re.Match[str], context: Context) -> str:
         """Read a string; `pos` is behind it afterwards."""
         text, start = self.text, opener.start()
-        found, work = quotes.ends(text, opener, context, self.stack, thorough=start in self.plan)
+        found, work = quotes.ends(text, opener, context, self.stack, thorough=2 * start in self.plan)
         self.fuel.burn(work)
         found = found[:6]
-        index = min(self.plan.get(start, 0), len(found) - 1)
+        index = min(self.plan.get(2 * start, 0), len(found) - 1)
         end = found[index]
         if index == 0:
             for choice, other in enumerate(found[1:], 1):
                 if other.rank < end.rank + 3.0:
-                    self.options.append(Option(self.cost + (other.price + other.rank) / 2, start, choice))
+                    self.options.append(Option(self.cost + (other.price + other.rank) / 2, 2 * start, choice))
         self.last = (start, self.cost, context)
         mark = opener.group()
         raw = text[opener.end() : end.stop]
@@ -869,10 +876,10 @@ class Reader:
         self.pos = end.resume
         self.cost += end.price
         if end.missing:
+            cut = end.resume >= len(text) and not raw.endswith((".", "!", "?", "\n"))
             raw = raw.rstrip() if end.resume < len(text) else raw
-            self.edits.append(
-                Edit("missing-quote", "choice", opener.end() + len(raw), end.stop, self._pointer(), '"')
-            )
+            operation, kind = ("cut-string", "lossy") if cut else ("missing-quote", "choice")
+            self.edits.append(Edit(operation, kind, opener.end() + len(raw), end.stop, self._pointer(), '"'))
         if end.quotes:
             raw = self._inner_quotes(raw, mark, opener.end(), end.resume, doubled=not end.missing)
         if mark != '"':
@@ -915,7 +922,7 @@ class Reader:
                 self._note(
                     "undefined" if odd else "literal", "choice" if odd else "lossless", pos, self.pos, lower
                 )
-            self._scalar(_MEANS.get(lower), raw=word if lower in _MEANS else None)
+            self._scalar(_MEANS.get(lower), raw=word if word not in _NO_STRING else None)
             return
         if (match := _THOUSANDS.match(text, pos)) is not None and not isinstance(
             self.nodes[-1] if self.nodes else {}, list

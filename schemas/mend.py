@@ -144,11 +144,12 @@ class _Work:
     def refusal(self) -> Mended:
         """Why there is no answer."""
         best = self.best_invalid
-        if best is None:
-            return Mended("invalid", None, problems=(Problem("", "json", "no JSON value found"),))
         if self.ambiguous:
             problem = Problem("", "json", "more than one value would do")
-            return Mended("invalid", None, best.value, problems=(problem,), parsed=True)
+            value = best.value if best is not None else None
+            return Mended("invalid", None, value, problems=(problem,), parsed=best is not None)
+        if best is None:
+            return Mended("invalid", None, problems=(Problem("", "json", "no JSON value found"),))
         problems = self.schema.problems(best.value)
         if not problems:
             lossy = sorted({edit.operation for edit in best.edits if edit.kind not in self.accept})
@@ -308,6 +309,9 @@ class _Work:
                 if best is None and fallback is None:
                     raise
                 break
+            if shape is not None:
+                # Where members go by the schema's own names, that is less of a guess than it looks.
+                reading.cost -= 1.0
             candidate = self._of_reading(reading)
             cheapest = reading.cost if cheapest is None else min(cheapest, reading.cost)
             if candidate.valid and reading.cost <= cheapest + SLACK:
@@ -330,6 +334,8 @@ class _Work:
                 heapq.heappush(
                     queue, (bound, next(order), {}, Shape(self.schema.schema, [self.schema.schema]))
                 )
+        if best is not None and self._torn(best):
+            best.valid = False
         if best is not None and rival is not None and rival.cost <= best.cost + MARGIN:
             self.ambiguous = True
             best.valid = False
@@ -356,6 +362,11 @@ class _Work:
         closers = rest.count("}") + rest.count("]")
         return 2.0 if closers > rest.count("{") + rest.count("[") else 0.0
 
+    def _torn(self, candidate: _Candidate) -> bool:
+        """Whether the text goes on after `candidate` with what belongs to the same document."""
+        rest = self.text[candidate.end :].strip(" \t\r\n,;)}]")
+        return bool(rest) and self._leftover(candidate.end) > 0
+
     # -- which of several ---------------------------------------------------------------------------
 
     def _settle(self, segments: list[_Candidate], start: int) -> _Candidate | None:
@@ -374,6 +385,7 @@ class _Work:
             return replace(chosen, edits=[*edits, *chosen.edits])
         if len(valid) > 1:
             self.ambiguous = True
+            self.best_invalid = valid[0]
         return None
 
     def _side_by_side(self, segments: list[_Candidate]) -> bool:

@@ -46,10 +46,10 @@ _CONCAT = re.compile(r"\+\s*[\"'`]")
 _ENDS_MEMBERS = re.compile(r"[\s,]*(?:[}\]]|\.\.\.|//|/\*|#|<!--|```|$)")
 
 _MEMBER_BREAK = re.compile(
-    rf"[ \t]*(?:,{_S}(?={_KEY}{_S}:(?!//))|,?[ \t]*\r?\n(?={_S}(?:[}}\]]|{_KEY}{_S}:(?!//)))|(?=[}}\]][\s}}\],;]*(?:\n```|\Z)))"
+    rf"[ \t]*(?:,{_S}(?={_KEY}{_S}:(?!//))|,?[ \t]*\r?\n(?={_S}(?:[}}\]]|{_KEY}{_S}:(?!//)))|(?=[}}\]][\s}}\],;]*(?:\n```|\Z))|(?=\}}\s{{0,40}}[,}}\]]))"
 )
 _ITEM_BREAK = re.compile(
-    r"[ \t]*(?:,(?=[ \t]*(?:[\"'\d\]{\[]|\r?\n))|,?[ \t]*\r?\n(?=\s*[\"'\]}\d{\[])|(?=[\]}][\s}\],;]*(?:\n```|\Z)))"
+    r"[ \t]*(?:,(?=[ \t]*(?:[\"'\d\]{\[]|\r?\n))|,?[ \t]*\r?\n(?=\s*[\"'\]}\d{\[])|(?=[\]}][\s}\],;]*(?:\n```|\Z))|(?=\]\s{0,40}[,}\]]))"
 )
 _KEY_BREAK = re.compile(r"[ \t]*(?=:)")
 _NAMED = re.compile(r"\"\s{0,20}:")
@@ -193,7 +193,7 @@ def ends(
             break
     if found and found[0].rank == 0.0 and not thorough:
         return found, work
-    missing, looked = _missing_ends(text, mark, start, limit, context)
+    missing, looked = _missing_ends(text, start, limit, context, found)
     found.extend(missing)
     work += 2 + (looked - start) // 40
     if not found or all(end.rank >= 2.0 for end in found):
@@ -246,7 +246,7 @@ def _triple_ends(text: str, mark: str, start: int) -> list[End]:
 
 
 def _missing_ends(
-    text: str, mark: str, start: int, limit: int, context: Context
+    text: str, start: int, limit: int, context: Context, real: list[End]
 ) -> tuple[list[End], int]:
     """Ends where a closing quote is missing, before a line break, a comma, a bracket or a colon; and how far it looked."""
     pattern = {"member": _MEMBER_BREAK, "item": _ITEM_BREAK, "key": _KEY_BREAK}[context]
@@ -257,8 +257,10 @@ def _missing_ends(
             return found, stop
         if text[max(start, stop - 40) : stop].rstrip()[-1:] in _QUOTES and stop > start:
             continue  # the quote that is there would be the better end
-        quotes = text.count(mark[-1], start, stop)
-        price = _MISSING + _INNER * quotes + (0.5 * len(found))
+        before = [end for end in real if end.resume <= stop]
+        quotes = len(before)
+        likely = sum(max(0.0, 1.5 - 1.5 * (end.rank - end.price)) for end in before)
+        price = _MISSING + _INNER * quotes + likely + (0.5 * len(found))
         found.append(End(price, price, stop, stop, quotes, missing=True))
         if len(found) == 2:
             return found, stop

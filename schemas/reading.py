@@ -70,7 +70,7 @@ COST = {
     "missing-closer": 1.0,
     "closer-inserted": 1.5,
     "closer-replaced": 1.7,
-    "closer-dropped": 2.5,
+    "closer-dropped": 2.0,
     "opener-dropped": 2.5,
     "missing-root": 1.5,
     "implicit-object": 2.0,
@@ -94,7 +94,7 @@ COST = {
 HABITS = frozenset(
     {
         "comment", "quote-style", "unquoted-key", "literal", "control-character", "escape", "whitespace", "colon",
-        "trailing-comma", "number", "unquoted-string", "wrapper", "inner-fence", "separator",
+        "trailing-comma", "missing-comma", "number", "unquoted-string", "wrapper", "inner-fence", "separator",
     }
 )  # fmt: skip
 HABIT_PRICE = 0.01
