@@ -835,6 +835,8 @@ class Reader:
             if self.text[self.pos : self.pos + 1] == ":":
                 if item:
                     self._member_in_list(value, start)
+                elif self.edits and self.edits[-1].operation == "inner-quotes":
+                    self._scalar(value)
                 else:
                     self._note("implicit-object", "choice", start, start, "{")
                     self._open("{")

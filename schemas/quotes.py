@@ -184,6 +184,8 @@ def ends(
         price = skipped + (_swallowed(inside, mark) if skipped else 0.0)
         if context == "item" and len(found) % 2:
             price += 1.5
+        if found and _between(text, found[-1].resume, stop):
+            price += 2.0  # this quote rather opens the next string
         found.append(End(odd + price, price, stop, resume, len(found), missing=False))
         if odd == 0.0 and not thorough:
             break
@@ -201,6 +203,11 @@ def ends(
         found.append(End(price, price, len(text), len(text), text.count(mark[-1], start), missing=True))
     found.sort(key=lambda end: end.rank)
     return found, work
+
+
+def _between(text: str, start: int, stop: int) -> bool:
+    """Whether only a separator stands between two quotes."""
+    return stop - start < 80 and text[start:stop].strip() in (",", ":", "],", "},", ",{", ", {", ",[", ": {", ":{", ":[", ": [")
 
 
 def _swallowed(inside: str, mark: str) -> float:
@@ -258,6 +265,8 @@ def _missing_ends(
         if text[max(start, stop - 40) : stop].rstrip()[-1:] in _QUOTES and stop > start:
             continue  # the quote that is there would be the better end
         before = [end for end in real if end.resume <= stop]
+        if before and not text[before[-1].resume : stop].strip(" \t\r\n,}]"):
+            continue
         quotes = len(before)
         likely = sum(max(0.0, 1.5 - 1.5 * (end.rank - end.price)) for end in before)
         price = _MISSING + _INNER * quotes + likely + (0.5 * len(found))
