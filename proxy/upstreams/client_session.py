@@ -128,7 +128,7 @@ class ClientSessionTransport:
         except TimeoutError as problem:
             if isinstance(problem, aiohttp.ConnectionTimeoutError):
                 raise ConnectTimeout("no connection in time") from None
-            raise call.late(FirstByteTimeout("no answer in time")) from None
+            raise call.late(call.clock.when() or 0, FirstByteTimeout("no answer in time")) from None
         except _PROBLEMS as problem:
             raise _translated(problem) from None
         return response
@@ -213,13 +213,9 @@ class _Call:
         now = asyncio.get_running_loop().time()
         call.clock.reschedule(min(call.total, now + call.timeouts.first_byte_s))
 
-    def late(self, error: TransportError) -> TransportError:
-        """`error`, or TotalTimeout when that is why the waiting ended."""
-        return (
-            TotalTimeout("the call took too long")
-            if asyncio.get_running_loop().time() >= self.total
-            else error
-        )
+    def late(self, due: float, error: TransportError) -> TransportError:
+        """`error`, or TotalTimeout where that was what came due."""
+        return TotalTimeout("the call took too long") if due >= self.total else error
 
 
 def _answer(response: aiohttp.ClientResponse, method: str, call: _Call) -> "Answer":
@@ -302,7 +298,7 @@ class Answer:
         except BaseException as problem:  # cancelled too: an upstream that nobody listens to must stop
             self.abort()
             if isinstance(problem, TimeoutError) and not isinstance(problem, aiohttp.ClientError):
-                raise self._call.late(IdleTimeout("the answer stood still")) from None
+                raise self._call.late(due, IdleTimeout("the answer stood still")) from None
             if isinstance(problem, _PROBLEMS):
                 raise _translated(problem) from None
             raise

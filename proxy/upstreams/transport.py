@@ -1,6 +1,6 @@
 """What a provider's adapter knows of the network: send one request, get a head, read the body.
 
-Two transports keep this contract, and one test suite (`tests/proxy/test_transport.py`) runs against
+Two transports keep this contract, and one test suite (`tests/proxy/transport/`) runs against
 both: `proxy/upstreams/pool.py`, which is fast, and `proxy/upstreams/client_session.py`, for providers that
 are reached through a proxy of the environment. Neither follows redirects, keeps cookies, or sends a
 header that the caller did not give, except `host`, `content-length` and `transfer-encoding`.

@@ -50,6 +50,8 @@ class Visit:
     async def spell(self, data, pause_s=0):
         """One byte at a time."""
         for i in range(len(data)):
+            if self.reader.at_eof():
+                raise ConnectionResetError
             await self.say(data[i : i + 1])
             await asyncio.sleep(pause_s)
 
@@ -124,6 +126,29 @@ def answers(*replies: bytes):
         while await visit.request():
             await visit.say(replies[min(count, len(replies) - 1)])
             count += 1
+
+    return script
+
+
+def once(speak, kept):
+    """A script that answers by `speak`, and closes where that is the end of an answer."""
+
+    async def script(visit):
+        while await visit.request():
+            await speak(visit)
+            if not kept:
+                return
+
+    return script
+
+
+def spoken(data, pause_s=0.0):
+    """A script that hears one request, says `data`, in single bytes if `pause_s`, and then nothing more."""
+
+    async def script(visit):
+        await visit.request()
+        await visit.spell(data, pause_s) if pause_s else await visit.say(data)
+        await visit.hang()
 
     return script
 
