@@ -85,124 +85,134 @@ class LocalModel:
     def __init__(self, command: tuple[str, ...] = (sys.executable, "-m", "proxy.local_model")) -> None:
         self.base_url = ""
         self._command = command
-        self._child: asyncio.subprocess.Process | None = None
+        self._child: _Child | None = None
         self._tasks = Tasks()
-        self._last_words: collections.deque[str] = collections.deque(maxlen=5)
 
     def __repr__(self) -> str:
-        state = "stopped" if self._child is None else f"pid {self._child.pid}"
+        state = "stopped" if self._child is None else f"pid {self.pid}"
         return f"<LocalModel {state} {self.base_url}>"
 
     @property
     def pid(self) -> int | None:
         """The child's process id, None while there is none."""
-        return None if self._child is None else self._child.pid
+        return None if self._child is None else self._child.process.pid
 
     async def start(self, say: Say) -> str:
         """Start the child and wait until it answers; gives the base URL (it ends in `/v1`).
 
         Raises ModelUnavailableError when it ends or is silent for `LOAD_S`; then no child is left.
         """
-        self.base_url = await self._launch(say, port=0)
-        self._tasks.spawn(self._keep_alive(say), name="local-model")
+        self._child, self.base_url = await self._launch(say, port=0)
+        self._tasks.spawn(self._keep_alive(self._child, say), name="local-model")
         return self.base_url
 
     async def stop(self) -> None:
         """End the child; it is gone afterwards, also when stop is cancelled."""
         await self._tasks.close()
         child, self._child = self._child, None
-        if child is None:
-            return
-        try:
-            if child.stdin is not None:
-                child.stdin.close()
-            await asyncio.wait_for(child.wait(), STOP_S)
-        except TimeoutError:
-            _kill(child)
-            await child.wait()
-        except BaseException:
-            _kill(child)
-            raise
+        if child is not None:
+            await child.end(STOP_S)
 
-    async def _launch(self, say: Say, *, port: int) -> str:
-        environment = {name: os.environ[name] for name in KEPT_ENVIRONMENT if name in os.environ}
-        child = await asyncio.create_subprocess_exec(
+    async def _launch(self, say: Say, *, port: int) -> tuple["_Child", str]:
+        """A child that answers, and where."""
+        process = await asyncio.create_subprocess_exec(
             *self._command,
             "--port",
             str(port),
             "--parent",
             str(os.getpid()),
             cwd=ROOT,
-            env=environment,
+            env={name: os.environ[name] for name in KEPT_ENVIRONMENT if name in os.environ},
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
             start_new_session=True,  # Ctrl-C at the terminal is for the proxy: it drains, then stops the child
         )
-        self._last_words.clear()
-        listening = self._tasks.spawn(self._listen(child), name="local-model-stderr")
+        child = _Child(process)
         try:
             async with asyncio.timeout(LOAD_S):
-                url = await self._ready(child, say)
+                return child, await child.url(say)
         except TimeoutError:
-            _kill(child)
+            await child.end()
             raise ModelUnavailableError(f"{NAME} did not answer within {LOAD_S:.0f} s") from None
         except BaseException:
-            _kill(child)
+            await child.end()
             raise
-        if url is None:  # its standard output ended: it is ending
-            await asyncio.wait({listening}, timeout=5)
-            _kill(child)
-            raise ModelUnavailableError(f"{NAME} could not be loaded: {self._reason(await child.wait())}")
-        self._child = child
-        return url
 
-    async def _ready(self, child: asyncio.subprocess.Process, say: Say) -> str | None:
-        """The URL that the child says, None when it ends first. Tells each second how long it has been loading."""
-        assert child.stdout is not None
+    async def _keep_alive(self, child: "_Child", say: Say) -> None:
+        """Start a child that died again, at the same port, `RESTARTS` times in a row at most."""
+        port = int(self.base_url.removesuffix("/v1").rpartition(":")[2])
+        failures = 0
+        while True:
+            began = time.monotonic()
+            await child.process.wait()
+            await child.end()
+            failures = 1 if time.monotonic() - began > STEADY_S else failures + 1
+            if failures > RESTARTS:
+                say(f"the local model died {failures} times in a row; it is not started again")
+                return
+            say(f"the local model died ({child.reason()}); starting it again, {failures} of {RESTARTS}")
+            try:
+                child, _ = await self._launch(say, port=port)
+            except ModelUnavailableError as error:
+                say(f"{error}; it is not started again")
+                return
+            self._child = child
+
+
+class _Child:
+    """One process: its first line says where it serves, its other pipe is read so that it never fills."""
+
+    def __init__(self, process: asyncio.subprocess.Process) -> None:
+        assert process.stdout is not None
+        self.process = process
+        self._tasks = Tasks()
+        self._first_line = self._tasks.spawn(process.stdout.readline(), name="local-model-stdout")
+        self._listening = self._tasks.spawn(self._listen(), name="local-model-stderr")
+        self._last_words: collections.deque[str] = collections.deque(maxlen=5)
+
+    async def url(self, say: Say) -> str:
+        """Where it serves, once it does. Tells each second how long it has been loading."""
         began = time.monotonic()
-        reading = self._tasks.spawn(child.stdout.readline(), name="local-model-ready")
-        while not (await asyncio.wait({reading}, timeout=1))[0]:
+        while not (await asyncio.wait({self._first_line}, timeout=1))[0]:
             say(f"loading {NAME} ... {time.monotonic() - began:.0f} s")
-        said = reading.result().decode(errors="replace").split()
+        said = self._first_line.result().decode(errors="replace").split()
         if len(said) != 2 or said[0] != "ready":
-            return None
+            await self.end(STOP_S)
+            raise ModelUnavailableError(f"{NAME} could not be loaded: {self.reason()}")
         say(f"loaded {NAME} in {time.monotonic() - began:.1f} s")
         return f"{said[1]}/v1"
 
-    async def _listen(self, child: asyncio.subprocess.Process) -> None:
-        """Keep the child's last lines, for the message when it fails; the rest is noise."""
-        assert child.stderr is not None
-        while piece := await child.stderr.read(8192):
-            self._last_words.extend(piece.decode(errors="replace").splitlines())
+    async def end(self, grace_s: float = 0) -> None:
+        """It is gone afterwards, and its pipes are closed; by itself within `grace_s`, else it is killed."""
+        assert self.process.stdin is not None
+        self.process.stdin.close()
+        try:
+            async with asyncio.timeout(grace_s):
+                await self.process.wait()
+        except TimeoutError:
+            pass
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                self.process.kill()
+            await self.process.wait()
+            # An end that was not read leaves a transport behind, and a warning at some later time.
+            await asyncio.wait({self._first_line, self._listening}, timeout=1)
+            await self._tasks.close()
 
-    def _reason(self, code: int) -> str:
+    def reason(self) -> str:
+        """Why it ended, in a line."""
+        code = self.process.returncode or 0
         if code < 0:
             return f"ended by {signal.Signals(-code).name} (a processor too old for the wheel ends by SIGILL)"
         words = next((w.strip() for w in reversed(self._last_words) if w.strip()), "no message")
         return f"exit {code}, {words[:200]}"
 
-    async def _keep_alive(self, say: Say) -> None:
-        """Start a child that died again, at the same port, `RESTARTS` times in a row at most."""
-        failures = 0
-        while self._child is not None:
-            began = time.monotonic()
-            code = await self._child.wait()
-            failures = 1 if time.monotonic() - began > STEADY_S else failures + 1
-            if failures > RESTARTS:
-                say(f"the local model died {failures} times in a row; it is not started again")
-                return
-            say(f"the local model died ({self._reason(code)}); starting it again, {failures} of {RESTARTS}")
-            try:
-                await self._launch(say, port=int(self.base_url.removesuffix("/v1").rpartition(":")[2]))
-            except ModelUnavailableError as error:
-                say(f"{error}; it is not started again")
-                return
-
-
-def _kill(child: asyncio.subprocess.Process) -> None:
-    with contextlib.suppress(ProcessLookupError):
-        child.kill()
+    async def _listen(self) -> None:
+        """Keep the last lines, for the message when it fails; the rest is noise."""
+        assert self.process.stderr is not None
+        while piece := await self.process.stderr.read(8192):
+            self._last_words.extend(piece.decode(errors="replace").splitlines())
 
 
 # The child's half ------------------------------------------------------------------------------------------

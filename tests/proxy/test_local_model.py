@@ -167,6 +167,28 @@ def test_proxy_never_imports_the_native_server():
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
 
 
+def test_nothing_of_a_child_is_left_behind_in_the_event_loop():
+    """Neither of one that was stopped nor of one that failed: no warning, not even when the loop is closed at once."""
+    code = f"""
+import asyncio, sys
+from proxy.local_model import LocalModel, ModelUnavailableError
+
+async def main():
+    model = LocalModel((sys.executable, "-c", {STAND_IN!r}))
+    await model.start(lambda line: None)
+    await model.stop()
+    try:
+        await LocalModel((sys.executable, "-c", "print('no')")).start(lambda line: None)
+    except ModelUnavailableError:
+        pass
+
+asyncio.run(main())
+"""
+    command = [sys.executable, "-X", "dev", "-c", code]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=30, check=True)
+    assert done.stderr == ""
+
+
 real = pytest.mark.skipif(
     local_model.missing() is not None, reason=f"the real model is not tested: {local_model.missing()}"
 )
@@ -184,7 +206,10 @@ async def test_real_model_answers_and_stops_where_the_request_sets_no_limit():
     model = LocalModel((sys.executable, "-m", "proxy.local_model", "--max-tokens", "6"))
     base_url = await model.start(lambda _: None)
     try:
-        body = {"messages": [{"role": "user", "content": "Write a long story about a fox."}]}
+        body = {
+            "messages": [{"role": "user", "content": "Write a long story about a fox."}],
+            "temperature": 0,
+        }
         reply = await asyncio.to_thread(fetch, f"{base_url}/chat/completions", body)
         assert reply["choices"][0]["message"]["content"]
         assert reply["choices"][0]["finish_reason"] == "length"
