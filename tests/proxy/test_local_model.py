@@ -46,7 +46,7 @@ def gone(pid: int, within_s: float = 5) -> bool:
 
 async def until(condition, within_s: float = 20) -> None:
     async with asyncio.timeout(within_s):
-        while not condition():  # noqa: ASYNC110 (what is waited for happens in another process)
+        while not condition():
             await asyncio.sleep(0.02)
 
 
@@ -146,7 +146,7 @@ async def test_child_sees_no_keys(monkeypatch, tmp_path):
 async def test_start_that_is_cancelled_leaves_no_child(tmp_path):
     pid_file = tmp_path / "pid"
     model = stand_in(f"import os, time; open({str(pid_file)!r}, 'w').write(str(os.getpid())); time.sleep(60)")
-    starting = asyncio.ensure_future(model.start(lambda _: None))  # noqa: TID251 (held right here)
+    starting = asyncio.ensure_future(model.start(lambda _: None))
     await until(lambda: pid_file.exists() and pid_file.read_text())
     starting.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -171,14 +171,16 @@ def test_nothing_of_a_child_is_left_behind_in_the_event_loop():
     """Neither of one that was stopped nor of one that failed: no warning, not even when the loop is closed at once."""
     code = f"""
 import asyncio, sys
+from proxy import local_model
 from proxy.local_model import LocalModel, ModelUnavailableError
 
 async def main():
     model = LocalModel((sys.executable, "-c", {STAND_IN!r}))
     await model.start(lambda line: None)
     await model.stop()
+    local_model.LOAD_S = 0.5
     try:
-        await LocalModel((sys.executable, "-c", "print('no')")).start(lambda line: None)
+        await LocalModel((sys.executable, "-c", "import time; time.sleep(60)")).start(lambda line: None)
     except ModelUnavailableError:
         pass
 
