@@ -16,6 +16,7 @@ from proxy import edges
 from proxy.counters import Counter
 from proxy.edges import Visit
 from proxy.handlers import operations
+from proxy.handlers.admin import admin
 from proxy.handlers.completions import complete
 from proxy.handlers.models import models
 from proxy.handlers.passthrough import passthrough
@@ -50,6 +51,8 @@ _EXCHANGES = frozenset({"chat/completions", "completions", "embeddings", "modera
 """Endpoints that an exchange serves: one JSON object in, one model call out."""
 _ROUTE_PATH = re.compile(r"/r/([^/]{1,200})/v1/(.*)", re.DOTALL)
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
+_BOUND = ("host", "port", "workers")
+"""Settings of `server` that hold from the start to the end of a process."""
 CLIENT_LEFT = 499
 """nginx's status for a request whose client left before its answer; only metrics see it."""
 
@@ -58,9 +61,16 @@ class App:
     """One proxy. Several may live in one process; they share nothing."""
 
     def __init__(
-        self, snapshot: Snapshot, environ: Mapping[str, str] = os.environ, store: Store | None = None
+        self,
+        snapshot: Snapshot,
+        environ: Mapping[str, str] = os.environ,
+        store: Store | None = None,
+        read: Callable[[], Snapshot] | None = None,
     ) -> None:
+        """`read` reads the configuration file again; None where there is none."""
         self._environ = environ
+        self._read = read
+        self._reloading = asyncio.Lock()
         self._store = store
         self._snapshot = snapshot
         self._runner: web.ServerRunner | None = None
@@ -102,10 +112,27 @@ class App:
         bound: tuple[str, int] = self._runner.addresses[0][:2]
         return bound
 
-    def reload(self, snapshot: Snapshot) -> None:
-        """New requests use `snapshot`; those in work keep theirs. Host, port and store stay until a restart."""
+    @property
+    def reloadable(self) -> bool:
+        """Whether there is a configuration file to read again."""
+        return self._read is not None
+
+    async def reread(self) -> tuple[str, ...]:
+        """Use the configuration file as it is now; gives the settings that wait for a restart.
+
+        Raises ConfigRefused when the file has a mistake: then nothing has changed.
+        """
+        assert self._read is not None
+        async with self._reloading:  # two at once must not end with the older one
+            return self.reload(await asyncio.to_thread(self._read))
+
+    def reload(self, snapshot: Snapshot) -> tuple[str, ...]:
+        """New requests use `snapshot`; those in work keep theirs. Gives the settings that wait for a restart."""
         self.services.ready = make_ready(snapshot, self.services.transports)
         self.services.listings.clear()
+        begun, wanted = self._snapshot, snapshot
+        changed = [f"server.{n}" for n in _BOUND if getattr(begun.server, n) != getattr(wanted.server, n)]
+        return (*changed, "store") if begun.store != wanted.store else tuple(changed)
 
     async def drain(self) -> None:
         """Take no new connections and wait for what is in work, at most `drain_s`; then end it with an error."""
@@ -177,6 +204,10 @@ class App:
         headers = {n.lower(): v for n, v in request.headers.items()}
         if request.method == "OPTIONS":
             return edges.preflight(services.ready, headers)
+        if path.startswith("/admin/"):
+            key = edges.authenticate(services.ready, headers)
+            visit = Visit(request, visit_id, path, None, key, headers)
+            return await admin(self.reread if self.reloadable else None, visit)
         if not path.startswith(("/v1/", "/r/")):
             return self._operation(request, path)
         route = None

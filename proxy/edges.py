@@ -35,6 +35,13 @@ class Visit:
         return self.request.remote in _LOOPBACK
 
 
+def admin_only(visit: Visit) -> None:
+    """Raises ApiError (403) unless the request may administer the proxy."""
+    if not visit.admin:
+        message = "This needs a key with 'admin: true', or loopback while the proxy is open."
+        raise ApiError(403, message, "admin_only", type="permission_error", headers=NO_RETRY)
+
+
 def request_id() -> str:
     """A new request id, unguessable and unique."""
     return "req_" + secrets.token_hex(12)

@@ -10,7 +10,7 @@ import orjson
 from aiohttp import web
 
 from policies.route import Repair
-from proxy.edges import Visit, read_body
+from proxy.edges import Visit, admin_only, read_body
 from proxy.services import Services
 from proxy.stores.base import Binding
 from proxy.wire.body import NotJson, read_json
@@ -42,15 +42,9 @@ async def schemas(services: Services, visit: Visit) -> web.Response:
     if method == "GET" and len(parts) <= 2:
         return _get(services, parts)
     if method in ("PUT", "DELETE") and len(parts) == 1:
-        _admin_only(visit)
+        admin_only(visit)
         return await (_put if method == "PUT" else _delete)(services, visit, parts[0])
     raise method_not_allowed(method, f"/v1/{visit.path}", "GET, PUT, DELETE, POST .../test")
-
-
-def _admin_only(visit: Visit) -> None:
-    if not visit.admin:
-        message = "This needs a key with 'admin: true', or loopback while the proxy is open."
-        raise ApiError(403, message, "admin_only", type="permission_error", headers=NO_RETRY)
 
 
 def _get(services: Services, parts: list[str]) -> web.Response:
@@ -105,7 +99,7 @@ async def bind(services: Services, visit: Visit) -> web.Response:
         raise not_found(f"There is nothing at /v1/{visit.path[:200]}.", code="unknown_url")
     if method not in ("PUT", "DELETE"):
         raise method_not_allowed(method, f"/v1/{visit.path}", "PUT, DELETE")
-    _admin_only(visit)
+    admin_only(visit)
     route = parts[1]
     if route not in services.ready.routes:
         raise not_found(f"There is no route '{route[:200]}'.", code="route_not_found", param="route")
