@@ -26,7 +26,9 @@ _TYPES: dict[str, Any] = {
     "null": type(None),
 }
 _FROM_STRING = ("number", "boolean")
-_SAYS_TYPE = frozenset({"type", "enum", "const", "anyOf", "oneOf", "allOf", "$ref", "pattern", "format", "minLength"})
+_SAYS_TYPE = frozenset(
+    {"type", "enum", "const", "anyOf", "oneOf", "allOf", "$ref", "pattern", "format", "minLength"}
+)
 _MISFIT: Any = object()
 _MAX_STEPS = 20_000
 _MAX_BRANCHES = 32
@@ -158,7 +160,11 @@ class Fitter:
     def _fit_type(self, value: Any, types: Any, pointer: str, place: Any) -> Any:
         names = types if isinstance(types, list) else [types]
         if any(_is(value, name) for name in names):
-            if isinstance(value, str) and len(names) > 1 and not {"number", "integer", "boolean"}.isdisjoint(names):
+            if (
+                isinstance(value, str)
+                and len(names) > 1
+                and not {"number", "integer", "boolean"}.isdisjoint(names)
+            ):
                 self._doubt(value)
             return value
         if isinstance(value, str):
@@ -214,10 +220,7 @@ class Fitter:
             if name != key:
                 self._note("key", f"{pointer}/{_escape(name)}", key, f'"{name}"')
                 same_object = False
-            if name in properties:
-                schema = properties[name]
-            else:
-                schema = self._schema_of(name, node, extra)
+            schema = properties[name] if name in properties else self._schema_of(name, node, extra)
             fitted = self._fit(inner, schema, f"{pointer}/{_escape(name)}", (id(value), key), depth + 1)
             if fitted is _MISFIT:
                 return _MISFIT

@@ -8,16 +8,18 @@ cheap. The work for one text is bounded; when it is used up the answer is "inval
 
 import heapq
 import itertools
+import json
 from dataclasses import dataclass, replace
 from typing import Any
 
 import orjson
 
 from schemas import found, strict
+from schemas.builder import Fuel, OutOfFuel
 from schemas.check import Change, Mended, Problem
 from schemas.coerce import COERCION_COST, Fitter, same
 from schemas.compiled import Compiled
-from schemas.lenient import Fuel, OutOfFuel, Reader
+from schemas.lenient import Reader
 from schemas.reading import Edit, Reading
 from schemas.scalars import scalars
 from schemas.shape import Shape, branches
@@ -70,16 +72,14 @@ def mend(text: str, schema: Compiled, accept: frozenset[str] = DEFAULT_ACCEPT) -
         best = None
     if best is not None:
         changes = tuple(_change(text, edit) for edit in best.edits)
-        return Mended("repaired", _compact(best.value), best.value, changes)
+        return Mended("repaired", compact(best.value), best.value, changes)
     return work.refusal()
 
 
-def _compact(value: Any) -> str:
+def compact(value: Any) -> str:
     try:
         return orjson.dumps(value).decode()
     except (TypeError, orjson.JSONEncodeError):  # long integers and lone surrogates
-        import json
-
         return json.dumps(value, separators=(",", ":"))
 
 
@@ -111,11 +111,11 @@ class _Work:
         value: Any,
         cost: float,
         edits: list[Edit],
-        start: int,
-        end: int,
+        span: tuple[int, int],
         raw: dict[tuple[int, Any], str],
     ) -> _Candidate:
         """Validate, with coercion where that is needed."""
+        start, end = span
         candidate = _Candidate(value, cost, edits, start, end, valid=False)
         acceptable = all(edit.kind in self.accept for edit in edits)
         if self.schema.is_valid(value):
@@ -162,12 +162,12 @@ class _Work:
         """The answer, given that the text (or a part of it) is the strict JSON of `value`."""
         edits = edits or []
         end = len(self.text)
-        direct = self.judge(value, 0.0, edits, 0, end, {})
+        direct = self.judge(value, 0.0, edits, (0, end), {})
         if direct.valid:
             return direct
         if isinstance(value, list) and len(value) == 1:
             inner = self.judge(
-                value[0], 1.0, [*edits, Edit("unwrapped", "choice", 0, end, "", "")], 0, end, {}
+                value[0], 1.0, [*edits, Edit("unwrapped", "choice", 0, end, "", "")], (0, end), {}
             )
             if inner.valid:
                 return inner
@@ -236,8 +236,6 @@ class _Work:
 
     def _escaped(self, piece: str, first: int, last: int, start: int) -> _Candidate | None:
         """A document as it stands inside a string, without the quotes round it."""
-        import json
-
         try:
             inner = json.loads(f'"{piece}"', strict=False)
             value = strict.parse(inner)
@@ -345,12 +343,12 @@ class _Work:
     def _of_reading(self, reading: Reading) -> _Candidate:
         reading.cost += self._leftover(reading.end)
         candidate = self.judge(
-            reading.value, reading.cost, reading.edits, reading.start, reading.end, reading.raw
+            reading.value, reading.cost, reading.edits, (reading.start, reading.end), reading.raw
         )
         if not candidate.valid and isinstance(reading.value, list) and len(reading.value) == 1:
             edits = [*reading.edits, Edit("unwrapped", "choice", reading.start, reading.end, "", "")]
             inner = self.judge(
-                reading.value[0], reading.cost + 1.0, edits, reading.start, reading.end, reading.raw
+                reading.value[0], reading.cost + 1.0, edits, (reading.start, reading.end), reading.raw
             )
             if inner.valid:
                 return inner
@@ -399,7 +397,7 @@ class _Work:
         first, last = segments[0].start, segments[-1].end
         edits.append(Edit("side-by-side", "choice", first, last, "", "[]"))
         cost = sum(segment.cost for segment in segments) + 1.0
-        candidate = self.judge(values, cost, edits, first, last, {})
+        candidate = self.judge(values, cost, edits, (first, last), {})
         if not candidate.valid:
             return None
         spans = [(segment.start, segment.end) for segment in segments]
@@ -437,8 +435,8 @@ class _Work:
             return None
         for value, operation in scalars(body, self.schema.schema):
             first = text.find(body, start)
-            edit = Edit(operation, "choice", first, first + len(body), "", _compact(value))
-            candidate = self.judge(value, 1.0, [*self._dropped(start, []), edit][-1:], first, len(text), {})
+            edit = Edit(operation, "choice", first, first + len(body), "", compact(value))
+            candidate = self.judge(value, 1.0, [*self._dropped(start, []), edit][-1:], (first, len(text)), {})
             if candidate.valid:
                 return candidate
         return None
@@ -475,4 +473,8 @@ def _type_of(value: Any) -> str:
         return "boolean"
     if value is None:
         return "null"
-    return {dict: "object", list: "array", str: "string"}.get(type(value), "number")
+    if isinstance(value, str):
+        return "string"
+    if isinstance(value, dict):
+        return "object"
+    return "array" if isinstance(value, list) else "number"

@@ -57,7 +57,7 @@ _NAMED_OTHERWISE = re.compile(r"['`”’]\s{0,20}:")
 
 MAX_ENDS = 24
 WINDOW = 6000
-_QUOTES = ("\"", "'", "`", "´", "”", "’")
+_QUOTES = ('"', "'", "`", "´", "”", "’")
 _INNER = 0.7
 _MISSING = 1.4
 
@@ -177,7 +177,7 @@ def ends(
         odd = after_cost(text, resume, context, stack)
         work += 1 + (stop - start) // 2000
         if escaped:
-            if odd <= 0.3 and text[resume : resume + 3].strip(" \t\r") != "\"":
+            if odd <= 0.3 and text[resume : resume + 3].strip(" \t\r") != '"':
                 found.append(End(odd + 1.0 + skipped, 1.0 + skipped, stop, resume, len(found), missing=False))
             continue
         inside = text[start:stop]
@@ -190,7 +190,11 @@ def ends(
         if odd == 0.0 and not thorough:
             break
         # The more like an end it looks, the less likely it is that it is not one.
-        skipped += (_INNER if len(found) < 7 else 0.1) + max(0.0, 1.5 - 1.5 * odd) + (0.7 if context == "key" else 0.0)
+        skipped += (
+            (_INNER if len(found) < 7 else 0.1)
+            + max(0.0, 1.5 - 1.5 * odd)
+            + (0.7 if context == "key" else 0.0)
+        )
         if len(found) >= MAX_ENDS or work > 3 * MAX_ENDS:
             break
     if found and found[0].rank == 0.0 and not thorough:
@@ -207,7 +211,19 @@ def ends(
 
 def _between(text: str, start: int, stop: int) -> bool:
     """Whether only a separator stands between two quotes."""
-    return stop - start < 80 and text[start:stop].strip() in (",", ":", "],", "},", ",{", ", {", ",[", ": {", ":{", ":[", ": [")
+    return stop - start < 80 and text[start:stop].strip() in (
+        ",",
+        ":",
+        "],",
+        "},",
+        ",{",
+        ", {",
+        ",[",
+        ": {",
+        ":{",
+        ":[",
+        ": [",
+    )
 
 
 def _swallowed(inside: str, mark: str) -> float:
@@ -219,7 +235,11 @@ def _swallowed(inside: str, mark: str) -> float:
     named = len((_NAMED if mark == '"' else _NAMED_OTHERWISE).findall(inside))
     if named:
         cost += 0.3 if opened == closed and opened else 1.5 * min(named, 3)
-    elif closed > opened or (closed and min(inside.find("]") % WINDOW, inside.find("}") % WINDOW) < min(inside.find("[") % WINDOW, inside.find("{") % WINDOW)):
+    elif closed > opened or (
+        closed
+        and min(inside.find("]") % WINDOW, inside.find("}") % WINDOW)
+        < min(inside.find("[") % WINDOW, inside.find("{") % WINDOW)
+    ):
         cost += 0.8
     return cost
 
@@ -235,8 +255,8 @@ def _closing_quotes(text: str, mark: str, start: int) -> Iterator[tuple[int, int
         return
     at = start
     pattern = _CLOSE[mark]
-    while (match := pattern.search(text, at)) is not None:
-        stop = match.start()
+    while (quoted := pattern.search(text, at)) is not None:
+        stop = quoted.start()
         back = stop
         while back > start and text[back - 1] == "\\":
             back -= 1

@@ -13,8 +13,8 @@ def resolve(root: Any, reference: Any) -> Any:
     if not isinstance(reference, str) or not reference.startswith("#/"):
         return None
     node = root
-    for part in reference[2:].split("/"):
-        part = part.replace("~1", "/").replace("~0", "~").replace("%25", "%")
+    for written in reference[2:].split("/"):
+        part = written.replace("~1", "/").replace("~0", "~").replace("%25", "%")
         if isinstance(node, list) and part.isdigit() and int(part) < len(node):
             node = node[int(part)]
         elif isinstance(node, dict) and part in node:
