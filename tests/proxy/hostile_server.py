@@ -6,7 +6,7 @@ import ssl
 import struct
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 
 
 class Visit:
@@ -104,7 +104,8 @@ async def hostile(
 
     async def serve(reader, writer):
         tasks.add(asyncio.current_task())
-        await server._serve(reader, writer)
+        with suppress(asyncio.CancelledError):  # asyncio.streams logs it as an error
+            await server._serve(reader, writer)
 
     listener = await asyncio.start_server(serve, host, 0, ssl=tls, backlog=2048)
     server.port = listener.sockets[0].getsockname()[1]

@@ -1,0 +1,309 @@
+"""What the own pool does beyond the contract: limits, order, idle connections, addresses."""
+
+import asyncio
+import contextlib
+import os
+import pathlib
+import socket
+import time
+
+import pytest
+
+from proxy.snapshot import Timeouts
+from proxy.upstreams.pool import Pool
+from proxy.upstreams.transport import (
+    Broken,
+    ConnectFailed,
+    ConnectTimeout,
+    PoolFull,
+    Target,
+    TotalTimeout,
+)
+from tests.proxy.hostile_server import answers, chunked, hostile, spoken, whole
+from tests.proxy.transport.calls import CALM, left, send, text
+
+
+@pytest.fixture
+async def pool():
+    made = Pool(per_host=2, waiting=3)
+    yield made
+    await made.close()
+
+
+def start(coro):
+    return asyncio.get_running_loop().create_task(coro)
+
+
+def gated(gate, log=None):
+    """A script that answers when the gate is opened, or at once if it is open."""
+
+    async def script(visit):
+        while await visit.request():
+            if log is not None:
+                log.append(visit.bodies[-1])
+            await gate.wait()
+            await visit.say(whole())
+
+    return script
+
+
+async def test_no_more_connections_than_allowed_and_first_come_first_served(pool):
+    gate, log = asyncio.Event(), []
+    async with hostile(gated(gate, log)) as server:
+        tasks = []
+        for n in range(5):
+            tasks.append(start(text(pool, server, body=b"%d" % n)))
+            await asyncio.sleep(0.01)
+        assert len(server.visits) == 2
+        assert repr(pool) == "<Pool [<Lane 2 open, 0 idle, 3 waiting>]>"
+        gate.set()
+        assert await asyncio.gather(*tasks) == [b"ok"] * 5
+        assert log == [b"0", b"1", b"2", b"3", b"4"]
+        assert len(server.visits) == 2
+        assert repr(pool) == "<Pool [<Lane 2 open, 2 idle, 0 waiting>]>"
+
+
+async def test_who_comes_later_does_not_pass_who_waits(pool):
+    log = []
+    gates = [asyncio.Event() for _ in range(4)]
+
+    async def script(visit):
+        while await visit.request():
+            log.append(visit.bodies[-1])
+            await gates[int(visit.bodies[-1])].wait()
+            await visit.say(whole())
+
+    async with hostile(script) as server:
+        first, second = start(text(pool, server, body=b"0")), start(text(pool, server, body=b"1"))
+        await asyncio.sleep(0.02)
+        waits = start(text(pool, server, body=b"2"))
+        await asyncio.sleep(0.02)
+        gates[0].set()
+        await first
+        later = start(text(pool, server, body=b"3"))
+        await asyncio.sleep(0.02)
+        assert sorted(log[:2]) == [b"0", b"1"]
+        assert log[2:] == [b"2"]
+        for gate in gates:
+            gate.set()
+        await asyncio.gather(second, waits, later)
+
+
+async def test_too_many_in_line_are_sent_away(pool):
+    gate = asyncio.Event()
+    async with hostile(gated(gate)) as server:
+        tasks = [start(text(pool, server)) for _ in range(5)]
+        await asyncio.sleep(0.02)
+        with pytest.raises(PoolFull) as caught:
+            await text(pool, server)
+        assert (caught.value.kind, caught.value.sent) == ("connect", False)
+        gate.set()
+        await asyncio.gather(*tasks)
+
+
+async def test_waiting_in_line_takes_no_longer_than_connecting_may(pool):
+    gate = asyncio.Event()
+    async with hostile(gated(gate)) as server:
+        tasks = [start(text(pool, server)) for _ in range(2)]
+        await asyncio.sleep(0.02)
+        with pytest.raises(ConnectTimeout):
+            await text(pool, server, timeouts=Timeouts(connect_s=0.05))
+        with pytest.raises(TotalTimeout):
+            await text(pool, server, timeouts=Timeouts(connect_s=5, total_s=0.05))
+        assert repr(pool).endswith("0 waiting>]>")
+        gate.set()
+        await asyncio.gather(*tasks)
+
+
+async def test_cancelled_in_line_or_just_as_the_turn_comes_loses_no_connection(pool):
+    gate = asyncio.Event()
+    async with hostile(gated(gate)) as server:
+        busy = [start(text(pool, server)) for _ in range(2)]
+        await asyncio.sleep(0.02)
+        early, late, last = (start(text(pool, server)) for _ in range(3))
+        await asyncio.sleep(0.02)
+        early.cancel()
+        gate.set()
+        while not busy[0].done() and not busy[1].done():
+            await asyncio.sleep(0)
+        late.cancel()
+        assert await asyncio.wait_for(last, 2) == b"ok"
+        await asyncio.gather(*busy)
+        for task in (early, late):
+            with contextlib.suppress(asyncio.CancelledError):
+                await task
+        await asyncio.sleep(0.02)
+        lane = repr(pool)
+        assert "0 waiting" in lane
+        assert await asyncio.gather(text(pool, server), text(pool, server)) == [b"ok", b"ok"]
+        assert repr(pool) == "<Pool [<Lane 2 open, 2 idle, 0 waiting>]>"
+
+
+async def test_lost_connection_makes_room_for_the_next_in_line(pool):
+    async def script(visit):
+        while await visit.request():
+            if visit.bodies[0] == b"bad":
+                await asyncio.sleep(0.03)
+                return
+            await visit.say(whole())
+
+    async with hostile(script) as server:
+        bad = [start(text(pool, server, body=b"bad")) for _ in range(2)]
+        await asyncio.sleep(0.01)
+        good = [start(text(pool, server, body=b"good")) for _ in range(3)]
+        for task in bad:
+            with pytest.raises(Broken):
+                await task
+        assert await asyncio.wait_for(asyncio.gather(*good), 2) == [b"ok"] * 3
+
+
+async def test_failed_connecting_makes_room(pool):
+    async with hostile(answers(whole())) as server:
+        pass
+    for _ in range(5):
+        with pytest.raises(ConnectFailed):
+            await text(pool, server)
+    assert repr(pool) == "<Pool [<Lane 0 open, 0 idle, 0 waiting>]>"
+
+
+async def test_freshest_connection_is_used_again_first():
+    pool = Pool()
+    async with hostile(answers(whole())) as server:
+        await asyncio.gather(*[text(pool, server) for _ in range(3)])
+        for _ in range(6):
+            await text(pool, server)
+        assert sorted(len(visit.heads) for visit in server.visits) == [1, 1, 7]
+    await pool.close()
+
+
+async def test_idle_connection_is_closed_in_time_and_not_before():
+    pool = Pool(idle_expiry_s=0.15)
+    async with hostile(answers(whole())) as server:
+        for _ in range(4):
+            await text(pool, server)
+            await asyncio.sleep(0.08)
+        assert len(server.visits) == 1
+        assert await left(server.visits[0])
+        await text(pool, server)
+        assert len(server.visits) == 2
+    await pool.close()
+
+
+async def test_provider_that_keeps_alive_for_less_is_believed():
+    pool = Pool()
+    async with hostile(answers(whole(b"ok", "Keep-Alive: max=5, timeout=1"))) as server:
+        began = time.monotonic()
+        await text(pool, server)
+        assert await left(server.visits[0])
+        assert 0.45 < time.monotonic() - began < 0.9
+    await pool.close()
+
+
+async def test_poison_in_front_of_the_event_loop_is_seen():
+    pool = Pool()
+    writers = []
+
+    async def script(visit):
+        await visit.request()
+        writers.append(os.dup(visit.writer.get_extra_info("socket").fileno()))
+        await visit.say(whole(b"first"))
+        await visit.hang()
+
+    async with hostile(script) as server:
+        for count in range(1, 4):
+            assert await text(pool, server) == b"first"
+            os.write(writers[-1], whole(b"POISON"))  # no loop runs between this and the next call
+            assert len(server.visits) == count
+    for descriptor in writers:
+        os.close(descriptor)
+    await pool.close()
+
+
+async def test_end_in_front_of_the_event_loop_costs_no_second_sending():
+    pool = Pool()
+    ends = []
+
+    async def script(visit):
+        await visit.request()
+        ends.append(socket.socket(fileno=os.dup(visit.writer.get_extra_info("socket").fileno())))
+        await visit.say(whole(b"first"))
+        await visit.hang()
+
+    async def pieces():
+        yield b"body"
+
+    async with hostile(script) as server:
+        for _ in range(3):
+            assert await text(pool, server, body=pieces()) == b"first"
+            ends[-1].shutdown(socket.SHUT_RDWR)
+            ends[-1].close()
+        assert len(server.visits) == 3
+    await pool.close()
+
+
+async def test_second_address_is_tried_when_the_first_is_deaf(monkeypatch):
+    loop = asyncio.get_running_loop()
+    if type(loop).__module__.startswith("uvloop"):
+        pytest.skip("its methods cannot be replaced")
+    pool = Pool()
+    async with hostile(answers(whole())) as server:
+        asked = []
+
+        async def resolve(host, port, **_):
+            asked.append(host)
+            return [
+                (socket.AF_INET, socket.SOCK_STREAM, 6, "", (at, port)) for at in ("127.0.0.9", "127.0.0.1")
+            ]
+
+        monkeypatch.setattr(loop, "getaddrinfo", resolve)
+        target = Target("a.test", server.port, tls=False)
+        response = await pool.send(target, "GET", "/", (), None, CALM)
+        assert await response.read(10) == b"ok"
+        assert asked == ["a.test"]
+        assert b"host: a.test:" in server.visits[0].heads[0]
+    await pool.close()
+
+
+async def test_small_packets_are_sent_at_once():
+    pool = Pool()
+    async with hostile(spoken(chunked(b"a", end=b""))) as server:
+        response = await send(pool, server)
+        raw = response.connection._transport.get_extra_info("socket")
+        assert raw.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+        assert repr(response.connection) == "<Connection streaming>"
+        response.abort()
+    await pool.close()
+
+
+async def test_closed_pool_sends_away_who_waits_and_may_be_closed_again(pool):
+    gate = asyncio.Event()
+    async with hostile(gated(gate)) as server:
+        tasks = [start(text(pool, server)) for _ in range(4)]
+        await asyncio.sleep(0.02)
+        await pool.close()
+        results = await asyncio.gather(*tasks, return_exceptions=True)
+        assert [type(result) for result in results] == [Broken, Broken, ConnectFailed, ConnectFailed]
+        await pool.close()
+
+
+async def test_cancelled_while_connecting_leaves_nothing(pool):
+    with contextlib.ExitStack() as sockets:
+        full = sockets.enter_context(socket.socket())
+        full.bind(("127.0.0.1", 0))
+        full.listen(0)
+        for _ in range(4):
+            filler = sockets.enter_context(socket.socket())
+            filler.setblocking(False)
+            filler.connect_ex(full.getsockname())
+        deaf = Target("127.0.0.1", full.getsockname()[1], tls=False)
+        files = []
+        for _ in range(3):
+            task = start(pool.send(deaf, "GET", "/", (), None, CALM))
+            await asyncio.sleep(0.03)
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+            await asyncio.sleep(0.02)
+            files.append(len(list(pathlib.Path("/proc/self/fd").iterdir())))
+        assert repr(pool) == "<Pool [<Lane 0 open, 0 idle, 0 waiting>]>"
+        assert files[1] == files[2]
