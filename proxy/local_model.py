@@ -12,6 +12,7 @@ import argparse
 import asyncio
 import collections
 import contextlib
+import ctypes
 import hashlib
 import importlib.util
 import os
@@ -225,8 +226,6 @@ def end_with(parent: int) -> None:
     while native code holds the interpreter's lock.
     """
     if sys.platform == "linux":
-        import ctypes  # noqa: PLC0415  (only the child needs it)
-
         pr_set_pdeathsig = 1  # linux/prctl.h
         ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGKILL)
         if os.getppid() != parent:  # it ended before the call above
@@ -251,6 +250,8 @@ def verified(path: pathlib.Path) -> pathlib.Path:
 
 def serve(path: pathlib.Path, port: int, max_tokens: int) -> Any:
     """llama.cpp's server on loopback, in threads of this process, until the last reference to it is gone."""
+    for library in sorted((pathlib.Path(sys.prefix) / "native").glob("*.so*")):
+        ctypes.CDLL(str(library), mode=ctypes.RTLD_GLOBAL)  # tools/env.sh puts there what the system lacks
     import xllamacpp  # noqa: PLC0415  (the proxy itself must never load it)
 
     parameters = xllamacpp.CommonParams()

@@ -27,42 +27,53 @@ find_python() {
     die "no Python 3.11 or newer found (tried ${PYTHON:-python3 and python3.11 to python3.14}); set PYTHON=/path/to/python3"
 }
 
-# Debian keeps ensurepip in a package of its own. As root that package is installed; else its pip wheel is
-# fetched with apt-get, which needs no rights for that, and unpacked here.
+# Two things a small Debian lacks: ensurepip, and OpenMP's library for the demo's model. As root the package is
+# installed; else it is fetched with apt-get, which needs no rights for that, and unpacked.
+apt_install() {
+    export DEBIAN_FRONTEND=noninteractive
+    [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null || return 1
+    say "  installing $1 with apt-get"
+    { apt-get update -qq && apt-get install -y -qq --no-install-recommends "$1"; } </dev/null >/dev/null 2>&1
+}
+
+apt_unpack() { # package, folder
+    command -v apt-get >/dev/null && command -v dpkg-deb >/dev/null || return 1
+    (cd "$2" && apt-get download -qq "$1" >/dev/null 2>&1 && dpkg-deb -x "$1"_*.deb .) || return 1
+    say "  taken out of Debian's $1"
+}
+
 make_venv() {
     local python version
     python=$(find_python)
     version=$("$python" -c 'import sys; print("%d.%d" % sys.version_info[:2])')
     say "Building .venv with Python $version"
     rm -rf .venv
-    if ! "$python" -c 'import ensurepip' 2>/dev/null && [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
-        say "  this Python has no ensurepip: installing python$version-venv with apt-get"
-        install_ensurepip "python$version-venv" || say "  apt-get could not install it"
-    fi
     if "$python" -c 'import ensurepip' 2>/dev/null; then
         "$python" -m venv .venv
-    else
-        borrow_pip "$python" || {
-            rm -rf .venv
-            die "this Python has no ensurepip; install it and try again:  sudo apt-get install python$version-venv"
-        }
+        return
+    fi
+    say "  this Python has no ensurepip"
+    if apt_install "python$version-venv" && "$python" -c 'import ensurepip' 2>/dev/null; then
+        "$python" -m venv .venv
+    elif ! borrow_pip "$python"; then
+        rm -rf .venv
+        die "install it and try again:  sudo apt-get install python$version-venv"
     fi
 }
 
-install_ensurepip() {
-    export DEBIAN_FRONTEND=noninteractive
-    { apt-get update -qq && apt-get install -y -qq --no-install-recommends "$1"; } </dev/null >/dev/null 2>&1
-}
-
-borrow_pip() (
-    command -v apt-get >/dev/null && command -v dpkg-deb >/dev/null || return 1
-    say "  this Python has no ensurepip: taking pip out of Debian's python3-pip-whl"
+borrow_pip() ( # a shell of its own, for the trap
     place=$(mktemp -d)
     trap 'rm -rf "$place"' EXIT
-    (cd "$place" && apt-get download -qq python3-pip-whl >/dev/null 2>&1) || return 1
-    dpkg-deb -x "$place"/python3-pip-whl_*.deb "$place" || return 1
+    apt_unpack python3-pip-whl "$place" || return 1
     wheel=$(echo "$place"/usr/share/python-wheels/pip-*.whl)
     "$1" -m venv --without-pip .venv && .venv/bin/python "$wheel/pip" install --quiet --no-index --no-deps "$wheel"
+)
+
+borrow_openmp() (
+    place=$(mktemp -d)
+    trap 'rm -rf "$place"' EXIT
+    apt_unpack libgomp1 "$place" || return 1
+    mkdir -p .venv/native && cp -L "$place"/usr/lib/*/libgomp.so.1 .venv/native/
 )
 
 # pip's lines, one for each package, come in; a counter goes out: in place on a terminal, else every tenth.
@@ -74,7 +85,7 @@ count() {
             "Installing collected packages"*) line=unpacking ;;
             *) continue ;;
         esac
-        line=${line#*ing } && line=${line%% (from*} && line=${line##*/} && line=${line%% *}
+        line=${line#*ing } && line=${line#*satisfied: } && line=${line%% in *} && line=${line%% (from*} && line=${line##*/} && line=${line%% *}
         if [ -t 2 ]; then
             printf '\r\033[K  %d/%d %.60s' "$n" "$total" "$line" >&2
         elif [ $((n % 10)) = 0 ] || [ "$line" = unpacking ]; then
@@ -113,12 +124,15 @@ need_model() {
         say "Installing $what"
         # shellcheck disable=SC2086
         .venv/bin/python -m pip install --disable-pip-version-check --no-input --require-hashes $options \
-            -r requirements/demo.lock >&2 && record demo && return
+            -r requirements/demo.lock >&2 || return 0
     else
         # shellcheck disable=SC2086
-        pip_install demo "$what" $options && record demo && return
+        pip_install demo "$what" $options || return 0
     fi
-    say "  It does not fit this machine or could not be fetched: the demo serves a scripted upstream instead."
+    record demo
+    .venv/bin/python -c 'import ctypes; ctypes.CDLL("libgomp.so.1")' 2>/dev/null && return
+    say "  it needs libgomp.so.1, which is not here"
+    apt_install libgomp1 || borrow_openmp || say "  install it, or the demo serves a script:  sudo apt-get install libgomp1"
 }
 
 demo_is_local() {
