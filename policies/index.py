@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from policies.passages import LONG, Form, cut, title_of
+from policies.passages import Form, cut, title_of
 from policies.terms import Lexicon, identifiers, marks
 from policies.units import LEADING_ROLES, RESULT_ROLES, Message, call_text, has_calls, long_text, text_of
 
@@ -192,8 +192,8 @@ class Index:
 
     def _cut(self, at: int, message: Message) -> list[Piece]:
         text = long_text(message)
-        if len(text) > LONG and message.get("role") not in LEADING_ROLES:
-            parts = cut(text)
+        parts = cut(text)
+        if len(parts.passages) > 1 and message.get("role") not in LEADING_ROLES:
             return [
                 Piece(at, p.start, p.end, False, parts.form, self.counting.count_text(text[p.start : p.end]))
                 for p in parts.passages

@@ -26,11 +26,11 @@ RELATED_WORD = 0.3
 # A turn answers the one before it and is answered by the next: what matters is said around the match.
 NEAR_TURNS = ((-2, 0.3), (-1, 0.5), (1, 0.5), (2, 0.3))
 # In prose a heading or a first sentence speaks for what follows more than the other way round.
-NEAR_PASSAGES = ((-2, 0.2), (-1, 0.4), (1, 0.2), (2, 0.1))
+NEAR_PASSAGES = ((-2, 0.25), (-1, 0.5), (1, 0.3), (2, 0.15))
 SECOND_HOP = 0.3
 """Weight of the best word that the best pieces have and the question has not."""
 HOP_PIECES, HOP_TERMS = 10, 30
-LINK, TITLE = 0.5, 0.4
+LINK, TITLE = 1.0, 0.4
 """Search results point to each other: by shared names, and by one naming the other's title."""
 LINKING_PIECES, LINK_ROUNDS = 5, 2
 MOST_CANDIDATES = 4_096

@@ -1,6 +1,7 @@
 """The part of a conversation that the question needs, within a budget."""
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import dataclass
 
 from policies.index import Counting, Index
 from policies.questions import question_of, question_spans
@@ -12,6 +13,8 @@ from policies.units import Message, content_hash, last_user, leading
 
 # Search results differ in length and stand for themselves: two short ones are better than a long one.
 SHORT_RECORDS = 0.3
+WORTH_ANOTHER_LOOK = 16
+"""Tokens left over after the first filling for which a second is made."""
 
 
 def trim(
@@ -34,32 +37,50 @@ def trim(
     total = sum(index.counts) + overhead_tokens
     if total <= budget_tokens:
         return untouched(messages, total, "all of it fits")
+    chosen = choose(index, budget_tokens, pins=pins, overhead_tokens=overhead_tokens)
+    if chosen is None:
+        return recent(index.messages, index.counts, budget_tokens, pins=pins, overhead_tokens=overhead_tokens)
+    return Trimmed(
+        messages=tuple(chosen.messages),
+        kept=tuple(chosen.kept),
+        dropped=leavings(index, chosen.selection.has, chosen.scores),
+        tokens_in=total,
+        tokens_out=chosen.selection.used,
+        note=f"{len(chosen.kept)} of {len(messages)} messages kept for what the question asks",
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """A selection that fits, the messages it makes, and why."""
+
+    selection: Selection
+    messages: list[Message]
+    kept: list[int]
+    scores: Scores
+
+
+def choose(
+    index: Index, budget_tokens: int, *, pins: Collection[int] = (), overhead_tokens: int = REPLY_OPENING
+) -> Chosen | None:
+    """The pieces that `trim` keeps; None where what must stay does not fit."""
     selection = Selection(index, budget_tokens, overhead_tokens)
     required = _require(selection, pins)
     if selection.used > budget_tokens:
-        return _fallback(index, budget_tokens, pins, overhead_tokens)
-    scores = relevance(index, question_of(messages), required)
-    if is_session(index):
-        taken = fill_session(selection, scores, required)
-    else:
-        taken = selection.fill(ranked(index, scores))
-    taken += selection.fill(range(len(index.pieces) - 1, -1, -1))
-    while True:
-        kept_messages, kept, tokens = selection.assembled()
-        tokens += overhead_tokens
-        if tokens <= budget_tokens:
-            break
-        if not taken:
-            return _fallback(index, budget_tokens, pins, overhead_tokens)
+        return None
+    scores = relevance(index, question_of(index.messages), required)
+    order = ranked(index, scores)
+    taken = fill_session(selection, scores, required) if is_session(index) else selection.fill(order)
+    order += range(len(index.pieces) - 1, -1, -1)
+    taken += selection.fill(order)
+    messages, kept = selection.assembled()
+    if selection.limit - selection.used >= WORTH_ANOTHER_LOOK:
+        taken += selection.fill(order)  # the cost of gaps was guessed; now it is known
+        messages, kept = selection.assembled()
+    while selection.used > budget_tokens and taken:
         selection.drop(taken.pop())
-    return Trimmed(
-        messages=tuple(kept_messages),
-        kept=tuple(kept),
-        dropped=_leavings(index, selection, scores),
-        tokens_in=total,
-        tokens_out=tokens,
-        note=f"{len(kept)} of {len(messages)} messages kept for what the question asks",
-    )
+        messages, kept = selection.assembled()
+    return Chosen(selection, messages, kept, scores) if selection.used <= budget_tokens else None
 
 
 def ranked(index: Index, scores: Scores) -> list[int]:
@@ -75,51 +96,47 @@ def ranked(index: Index, scores: Scores) -> list[int]:
 def _require(selection: Selection, pins: Collection[int]) -> set[int]:
     """What must stay is in the selection; the answer is its pieces."""
     index = selection.index
-    messages = index.messages
-    required: set[int] = set()
-    question = last_user(messages)
-    must = {*range(leading(messages)), *(pin for pin in pins if 0 <= pin < len(messages)), len(messages) - 1}
+    question = last_user(index.messages)
+    must = {*range(leading(index.messages)), *(pin for pin in pins if 0 <= pin < len(index.messages))}
     if question is not None:
         must.add(question)
-    for at in must:
-        pieces = index.of_message(at)
-        if at == question and not index.pieces[pieces.start].whole:
-            spans = question_spans(index.long_text(pieces.start))
-            wanted = [
-                p
-                for p in pieces
-                if any(index.pieces[p].start < end and start < index.pieces[p].end for start, end in spans)
-            ]
-        else:
-            wanted = list(pieces) if at in pins else []
-        selection.require_unit(index.unit_of[at], wanted)
-        required.update(wanted)
-        if index.pieces[pieces.start].whole:
-            required.update(pieces)
+    required: set[int] = set()
+    for at in sorted(must):
+        pieces = asking_pieces(index, at) if at == question else list(index.of_message(at))
+        selection.require_unit(index.unit_of[at], pieces)
+        required.update(pieces)
+    latest = len(index.messages) - 1
+    # What the model has to react to; an agent that does not see a result asks for it again.
+    if latest not in must and selection.offer_unit(index.unit_of[latest]):
+        required.update(p for p in index.of_message(latest) if index.pieces[p].whole)
     return required
 
 
-def _fallback(index: Index, budget_tokens: int, pins: Collection[int], overhead_tokens: int) -> Trimmed:
-    return recent(index.messages, index.counts, budget_tokens, pins=pins, overhead_tokens=overhead_tokens)
-
-
-def _leavings(index: Index, selection: Selection, scores: Scores) -> Leavings:
-    gone = [
-        n
-        for n, it in enumerate(index.pieces)
-        if index.unit_of[it.message] not in selection.kept_units
-        or (not it.whole and n not in selection.kept_pieces)
+def asking_pieces(index: Index, at: int) -> list[int]:
+    """The pieces of the question's message that hold the question itself."""
+    pieces = index.of_message(at)
+    if index.pieces[pieces.start].whole:
+        return list(pieces)
+    spans = question_spans(index.long_text(pieces.start))
+    return [
+        p
+        for p in pieces
+        if any(index.pieces[p].start < end and start < index.pieces[p].end for start, end in spans)
     ]
-    messages, pieces = list(index.messages), list(index.pieces)
+
+
+def leavings(index: Index, kept: Callable[[int], bool], scores: Scores) -> Leavings:
+    """The record of each piece that is not kept."""
+    gone = [n for n in range(len(index.pieces)) if not kept(n)]
+    messages, pieces = index.messages[:], index.pieces[:]
 
     def records() -> Iterator[Dropped]:
         for n in gone:
             it = pieces[n]
             score = scores.get(n, 0.0)
-            reason = "less relevant" if score else "irrelevant"
             span = None if it.whole else (it.start, it.end)
-            yield Dropped(
-                content_hash(messages[it.message]), it.message, it.tokens, round(score, 3), reason, span
-            )
+            reason = "less relevant" if score else "irrelevant"
+            digest = content_hash(messages[it.message])
+            yield Dropped(digest, it.message, it.tokens, round(score, 3), reason, span)
 
     return Leavings(len(gone), records)

@@ -6,9 +6,9 @@ from typing import Any
 from policies.index import Index
 from policies.units import Message, with_long_text
 
-GAP = "[…]"
+GAP = "…"
 """Stands where passages of a message were left out."""
-_GAP_TOKENS = 4
+_GAP_TOKENS = 2
 _MISSES = 200
 """Candidates in a row that do not fit, after which nothing else is tried."""
 
@@ -16,12 +16,13 @@ _MISSES = 200
 class Selection:
     """What is kept so far, and what it costs. Built for one trim and then thrown away."""
 
-    __slots__ = ("_base", "index", "kept_pieces", "kept_units", "limit", "used")
+    __slots__ = ("_base", "index", "kept_pieces", "kept_units", "limit", "overhead", "used")
 
-    def __init__(self, index: Index, limit: int, used: int) -> None:
+    def __init__(self, index: Index, limit: int, overhead: int) -> None:
         self.index = index
         self.limit = limit
-        self.used = used
+        self.overhead = overhead
+        self.used = overhead
         self.kept_units: set[int] = set()
         self.kept_pieces: set[int] = set()
         self._base: dict[int, int] = {}
@@ -36,12 +37,25 @@ class Selection:
                 self.kept_pieces.add(piece)
                 self.used += self._cost(piece)
 
+    def has(self, piece: int) -> bool:
+        """Whether a piece is kept."""
+        it = self.index.pieces[piece]
+        return piece in self.kept_pieces or (it.whole and self.index.unit_of[it.message] in self.kept_units)
+
+    def offer_unit(self, unit: int) -> bool:
+        """A unit is kept, its long messages emptied, if that fits."""
+        if self.used + self._base_of(unit) <= self.limit:
+            self.require_unit(unit)
+        return unit in self.kept_units
+
     def offer(self, piece: int) -> bool:
         """A piece is kept if it, and what it cannot stand without, fits."""
         it = self.index.pieces[piece]
         unit = self.index.unit_of[it.message]
+        if self.has(piece):
+            return False
         cost = 0 if unit in self.kept_units else self._base_of(unit)
-        if not it.whole and piece not in self.kept_pieces:
+        if not it.whole:
             cost += self._cost(piece)
         if self.used + cost > self.limit:
             return False
@@ -66,7 +80,7 @@ class Selection:
             if self.offer(piece):
                 taken.append(piece)
                 misses = 0
-            else:
+            elif not self.has(piece):
                 misses += 1
                 if misses > _MISSES or self.limit - self.used < 8:
                     break
@@ -88,11 +102,11 @@ class Selection:
                     if other in self.kept_pieces:
                         self.drop(other)
 
-    def assembled(self) -> tuple[list[Message], list[int], int]:
-        """The messages that are kept, their indices, and their exact tokens without what frames the prompt."""
+    def assembled(self) -> tuple[list[Message], list[int]]:
+        """The messages that are kept, and their indices; `used` is exact afterwards."""
         messages: list[Message] = []
         kept: list[int] = []
-        tokens = 0
+        self.used = self.overhead
         index = self.index
         for unit in sorted(self.kept_units):
             for at in self._messages(unit):
@@ -105,8 +119,8 @@ class Selection:
                         cost = index.counting.count_message(message)
                 messages.append(message)
                 kept.append(at)
-                tokens += cost
-        return messages, kept, tokens
+                self.used += cost
+        return messages, kept
 
     def _shortened(self, message: Message, chosen: Sequence[int]) -> dict[str, Any]:
         return with_long_text(message, excerpt(self.index, chosen))

@@ -6,10 +6,10 @@ ids. They matter more the later and the more often they were named, and one copy
 
 import heapq
 from collections.abc import Collection
+from typing import Protocol
 
 from policies.index import Index
 from policies.relevance import Scores
-from policies.selection import Selection
 from policies.units import has_calls
 
 CALLING_UNITS = 3
@@ -26,6 +26,20 @@ RECENCY = 1.0
 RELEVANCE = 0.3
 SIZE = 0.6
 """Exponent of the cost: between "the best piece whatever it takes" (0) and "the most per token" (1)."""
+
+
+class Taker(Protocol):
+    """Whoever takes pieces until a limit is reached: a Selection, or a recall block."""
+
+    index: Index
+    limit: int
+    used: int
+
+    def cost_of(self, piece: int) -> int:
+        """What taking a piece would add."""
+
+    def offer(self, piece: int) -> bool:
+        """A piece is taken if it fits."""
 
 
 def is_session(index: Index) -> bool:
@@ -52,7 +66,7 @@ def weights_of_identifiers(index: Index) -> dict[str, float]:
     return weights
 
 
-def fill_session(selection: Selection, scores: Scores, required: Collection[int]) -> list[int]:
+def fill_session(selection: Taker, scores: Scores, required: Collection[int]) -> list[int]:
     """The selection holds what the session needs; the answer is what was taken, the most needed first.
 
     Greedy cover: a piece is worth the identifiers that nothing taken so far holds, how late it stands and

@@ -147,6 +147,11 @@ def marks(text: str) -> list[str]:
     return found
 
 
+def has_speaker(text: str) -> bool:
+    """Whether a turn says itself who speaks: `Ann: hello`, `[3 May] Ann: hello`."""
+    return _SPEAKER.match(text) is not None
+
+
 def asked_kinds(question: str) -> list[str]:
     """The kinds of answers that a question asks for."""
     return [kind for kind, _, asks in _KINDS if asks.search(question)]
