@@ -20,8 +20,11 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from policies.chat import Usage
+from policies.limits import BudgetRule, Claim, RateRule
 from policies.saved import Saved
 from proxy.stores.base import Attempt, Outcome
+from proxy.stores.limiter import MemoryLimiter
+from proxy.stores.memory import MemoryStore
 from proxy.stores.sqlite import SqliteStore, connect
 
 
@@ -128,6 +131,25 @@ async def commits(folder: Path, name: str, open_connection, count: int = 300) ->
     )
 
 
+async def limits(count: int) -> None:
+    store = MemoryStore()
+    limiter = MemoryLimiter(store)
+    rules = [
+        BudgetRule("key", "team-a", 10**15),
+        BudgetRule("route", "invoice", 10**15),
+        RateRule("key", "team-a", "requests", 10**9),
+        RateRule("key", "team-a", "tokens", 10**12),
+    ]
+    now_ns = time.time_ns()
+    await limiter.reserve(rules, Claim(1), now_ns)
+    cpu = time.thread_time_ns()
+    for _ in range(count):
+        granted = await limiter.reserve(rules, Claim(1_500_000, 5_000), now_ns)
+        limiter.settle(granted, 345_600, 1_540)
+    cpu = time.thread_time_ns() - cpu
+    print(f"limiter: reserve+settle  {cpu / count / 1000:6.2f} CPU-us per attempt, two budgets and two rates")
+
+
 async def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -140,6 +162,7 @@ async def main() -> None:
     with tempfile.TemporaryDirectory(dir=options.dir) as name:
         folder = Path(name)
         await burst(folder, options.rows)
+        await limits(options.rows)
         run = functools.partial(steady, folder, options.rate, options.seconds)
         without = await run(0.02, store=False)
         for interval_s in (0.005, 0.02, 0.05):

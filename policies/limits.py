@@ -10,8 +10,9 @@ between, by a lock or a transaction, or by not waiting in between.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from types import MappingProxyType
 from typing import Literal, TypeVar
 
 Period = Literal["hour", "day", "week", "month", "total"]
@@ -20,6 +21,14 @@ Unit = Literal["requests", "tokens"]
 
 _NS = 1_000_000_000
 _MINUTE_NS = 60 * _NS
+_DAY_NS = 86_400 * _NS
+_LENGTHS = MappingProxyType(
+    {
+        "hour": (3_600 * _NS, 0),
+        "day": (_DAY_NS, 0),
+        "week": (7 * _DAY_NS, 4 * _DAY_NS),  # the first Monday of the epoch was its fifth day
+    }
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,11 +39,11 @@ class BudgetRule:
     name: str
     nanousd: int
     per: Period = "day"
+    meter: str = field(init=False, compare=False, repr=False)
+    """The name of its meter; the limit is no part of it, so that a changed limit keeps what was spent."""
 
-    @property
-    def meter(self) -> str:
-        """The name of its meter; the limit is no part of it, so that a changed limit keeps what was spent."""
-        return f"{self.scope} {self.per} {self.name}"
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "meter", f"{self.scope} {self.per} {self.name}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,11 +54,11 @@ class RateRule:
     name: str
     unit: Unit
     limit: int
+    meter: str = field(init=False, compare=False, repr=False)
+    """The name of its meter."""
 
-    @property
-    def meter(self) -> str:
-        """The name of its meter."""
-        return f"{self.scope} {self.unit} {self.name}"
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "meter", f"{self.scope} {self.unit} {self.name}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,21 +141,14 @@ def period_bounds(per: Period, now_ns: int) -> tuple[int, int | None]:
     """Where the period of `now_ns` begins and ends, in UTC; weeks begin on Monday, `total` never ends."""
     if per == "total":
         return 0, None
-    now = datetime.fromtimestamp(now_ns // _NS, UTC)
-    if per == "hour":
-        start = now.replace(minute=0, second=0)
-        end = start + timedelta(hours=1)
-    else:
-        day = now.replace(hour=0, minute=0, second=0)
-        if per == "day":
-            start, end = day, day + timedelta(days=1)
-        elif per == "week":
-            start = day - timedelta(days=day.weekday())
-            end = start + timedelta(days=7)
-        else:
-            start = day.replace(day=1)
-            end = (start + timedelta(days=32)).replace(day=1)
-    return int(start.timestamp()) * _NS, int(end.timestamp()) * _NS
+    if per == "month":
+        now = datetime.fromtimestamp(now_ns // _NS, UTC)
+        start = now.replace(day=1, hour=0, minute=0, second=0)
+        end = (start + timedelta(days=32)).replace(day=1)
+        return int(start.timestamp()) * _NS, int(end.timestamp()) * _NS
+    length_ns, offset_ns = _LENGTHS[per]
+    start_ns = now_ns - (now_ns - offset_ns) % length_ns
+    return start_ns, start_ns + length_ns
 
 
 def reserve(
@@ -175,12 +177,11 @@ def reserve(
         changed_rates[rule.meter] = empty_ns
         if rule.unit == "tokens":
             taken.append(Taken(rule.meter, rule.limit, amount))
-    changed_budgets = {
-        part.meter: replace(meter, held=meter.held + part.nanousd)
-        for part in granted.held
-        for meter in [_current(meters.budgets.get(part.meter), part.start_ns)]
-    }
-    return replace(granted, taken=tuple(taken)), Meters(changed_budgets, changed_rates)
+    changed_budgets = {}
+    for part in granted.held:
+        meter = _current(meters.budgets.get(part.meter), part.start_ns)
+        changed_budgets[part.meter] = BudgetMeter(meter.start_ns, meter.spent, meter.held + part.nanousd)
+    return Granted(granted.nanousd, granted.held, tuple(taken)), Meters(changed_budgets, changed_rates)
 
 
 def settle(granted: Granted, nanousd: int | None, tokens: int, meters: Meters) -> Meters:
@@ -194,9 +195,8 @@ def settle(granted: Granted, nanousd: int | None, tokens: int, meters: Meters) -
         meter = meters.budgets.get(part.meter)
         if meter is not None and meter.start_ns == part.start_ns:
             cost = part.nanousd if nanousd is None else nanousd
-            budgets[part.meter] = replace(
-                meter, spent=meter.spent + cost, held=max(0, meter.held - part.nanousd)
-            )
+            held = max(0, meter.held - part.nanousd)
+            budgets[part.meter] = BudgetMeter(meter.start_ns, meter.spent + cost, held)
     rates = {
         part.meter: meters.rates[part.meter] + _leak_ns(tokens - part.amount, part.limit)
         for part in granted.taken
@@ -229,8 +229,9 @@ def _grant(budgets: Sequence[BudgetRule], claim: Claim, meters: Meters, now_ns: 
 
 def _strictest(rules: Sequence[R], limit: Callable[[R], int]) -> list[R]:
     """One rule per meter."""
-    by_meter = {rule.meter: rule for rule in sorted(rules, key=limit, reverse=True)}
-    return list(by_meter.values())
+    if len({rule.meter for rule in rules}) == len(rules):
+        return list(rules)
+    return list({rule.meter: rule for rule in sorted(rules, key=limit, reverse=True)}.values())
 
 
 def _current(meter: BudgetMeter | None, start_ns: int) -> BudgetMeter:

@@ -52,7 +52,8 @@ class UnknownStore(StoreError):
 class Attempt(NamedTuple):
     """The intent: one upstream call that is about to be made.
 
-    `id` is unique for ever (a second `begin` with it changes nothing); `exchange` is our request id.
+    `exchange` is our request id; `id` begins with it and a dot (`req_1.2`) and is unique for ever: a second `begin`
+    with it changes nothing. Ids that grow with time keep the index small and the disk quiet.
     `model` is the name that goes upstream, `alias` ours. `reserved_nanousd` is the most the call can
     cost, None where unpriced. A named tuple and no dataclass: it is made on the hot path, once per call.
     """

@@ -87,6 +87,11 @@ class SqliteStore:
         self._closed = False
 
     @property
+    def owner(self) -> str:
+        """The name under which this process's rows are open; its lock lives as long as the process."""
+        return self._owner.name
+
+    @property
     def failed(self) -> str | None:
         """Why nothing can be written now; None while all is well."""
         return self._writer.failed

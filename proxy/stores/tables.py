@@ -53,7 +53,6 @@ MIGRATIONS: tuple[str, ...] = (
         ttft_ms REAL
     );
     CREATE INDEX attempts_ts ON attempts (ts_ns);
-    CREATE INDEX attempts_exchange ON attempts (exchange);
     CREATE INDEX attempts_open ON attempts (owner) WHERE status = 'open';
     CREATE TABLE schemas (
         seq INTEGER PRIMARY KEY,
@@ -289,12 +288,14 @@ def select_spent(connection: sqlite3.Connection, scope: Scope, name: str, from_n
 
 def select_exchanges(connection: sqlite3.Connection, ids: Sequence[str]) -> tuple[Exchange, ...]:
     """These exchanges, in the order of `ids`; one that is not there is left out."""
-    sql = f"{_SELECT_ROWS} WHERE exchange IN ({', '.join('?' * len(ids))}) ORDER BY ts_ns, number, seq"
-    attempts: dict[str, list[Row]] = {}
-    for values in connection.execute(sql, ids):
-        row = row_of(values)
-        attempts.setdefault(row.exchange, []).append(row)
-    return tuple(Exchange(i, tuple(attempts[i])) for i in ids if i in attempts)
+    # attempt ids begin with the exchange's and a dot; "/" is the character after it
+    sql = f"{_SELECT_ROWS} WHERE id >= ? AND id < ? AND exchange = ? ORDER BY ts_ns, number, seq"
+    found = []
+    for exchange_id in ids:
+        rows = connection.execute(sql, (f"{exchange_id}.", f"{exchange_id}/", exchange_id)).fetchall()
+        if rows:
+            found.append(Exchange(exchange_id, tuple(row_of(values) for values in rows)))
+    return tuple(found)
 
 
 def newest_exchange_ids(connection: sqlite3.Connection, limit: int) -> list[str]:

@@ -155,7 +155,10 @@ class Writer:
 
     def _take(self) -> list[Attempt | tuple[str, Outcome] | _Job]:
         queue = self._queue
-        return [queue.popleft() for _ in range(min(len(queue), _MAX_BATCH))]
+        batch = [queue.popleft() for _ in range(min(len(queue), _MAX_BATCH))]
+        if queue:  # more than a batch: the rest has waited long enough
+            self._urgent = True
+        return batch
 
     def _write(self, batch: Sequence[Attempt | tuple[str, Outcome] | _Job]) -> bool:
         done: list[tuple[_Job, Any, BaseException | None]] = []

@@ -5,13 +5,24 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
 
 from policies.chat import Usage
 from policies.limits import BudgetMeter, BudgetRule, Claim, Granted, RateRule, Refused
+from proxy.stores import open_limiter, open_store
 from proxy.stores.base import Attempt, Outcome, StoreFailed
 from proxy.stores.limiter import Limiter, MemoryLimiter
 from proxy.stores.memory import MemoryStore
@@ -170,6 +181,85 @@ class TestSharedMeters:
         with pytest.raises(StoreFailed, match=r"t\.db-limits"):
             SqliteLimiter(store)
         await store.close()
+
+
+async def test_meters_are_shared_only_where_there_are_workers_to_share_them(tmp_path):
+    store = open_store(f"sqlite:///{tmp_path}/t.db")
+    alone, shared = open_limiter(store), open_limiter(store, workers=2)
+    assert isinstance(alone, MemoryLimiter)
+    assert isinstance(shared, SqliteLimiter)
+    assert isinstance(open_limiter(open_store("memory:"), workers=2), MemoryLimiter)
+    await shared.close()
+    await store.close()
+
+
+class LimiterMachine(RuleBasedStateMachine):
+    """Two workers on one file answer as one process with one memory does."""
+
+    RULES = (
+        BudgetRule("key", "a", 50),
+        BudgetRule("route", "r", 30, "hour"),
+        RateRule("key", "a", "tokens", 60),
+        RateRule("key", "b", "requests", 4),
+    )
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__()
+        self.loop = asyncio.new_event_loop()
+        path = Path(tempfile.mkdtemp(dir=folder)) / "t.db"
+        self.stores = [SqliteStore(path), SqliteStore(path)]
+        self.shared = [SqliteLimiter(store) for store in self.stores]
+        self.plain = MemoryLimiter(MemoryStore())
+        self.now = NOW
+        self.running: list[tuple[int, Granted, Granted]] = []
+
+    @rule(seconds=st.integers(0, 2000))
+    def wait(self, seconds: int) -> None:
+        self.now += seconds * SECOND
+
+    @rule(
+        worker=st.integers(0, 1),
+        rules=st.sets(st.sampled_from(RULES)),
+        nanousd=st.none() | st.integers(0, 40),
+        least=st.none() | st.integers(0, 5),
+        tokens=st.integers(0, 40),
+    )
+    def start(self, worker, rules, nanousd, least, tokens) -> None:
+        call = (sorted(rules, key=self.RULES.index), Claim(nanousd, tokens, least), self.now)
+        ours = self.loop.run_until_complete(self.shared[worker].reserve(*call))
+        plain = self.loop.run_until_complete(self.plain.reserve(*call))
+        assert ours == plain
+        if isinstance(ours, Granted):
+            self.running.append((worker, ours, plain))
+
+    @precondition(lambda self: self.running)
+    @rule(which=st.integers(0, 9), nanousd=st.none() | st.integers(0, 40), tokens=st.integers(0, 60))
+    def end(self, which: int, nanousd: int | None, tokens: int) -> None:
+        worker, ours, plain = self.running.pop(which % len(self.running))
+        self.shared[worker].settle(ours, nanousd, tokens)
+        self.plain.settle(plain, nanousd, tokens)
+        self.loop.run_until_complete(self.shared[worker].meter(self.RULES[0], self.now))  # it is written now
+
+    @invariant()
+    def same_meters(self) -> None:
+        for budget in self.RULES[:2]:
+            ours = self.loop.run_until_complete(self.shared[0].meter(budget, self.now))
+            assert ours == self.loop.run_until_complete(self.plain.meter(budget, self.now))
+
+    def teardown(self) -> None:
+        for limiter, store in zip(self.shared, self.stores, strict=True):
+            self.loop.run_until_complete(limiter.close())
+            self.loop.run_until_complete(store.close())
+        self.loop.close()
+
+
+def test_workers_with_shared_meters_answer_as_one(tmp_path):
+    run_state_machine_as_test(
+        lambda: LimiterMachine(tmp_path),
+        settings=settings(
+            max_examples=20, stateful_step_count=25, deadline=None, suppress_health_check=list(HealthCheck)
+        ),
+    )
 
 
 _WORKER = """
