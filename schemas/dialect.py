@@ -47,9 +47,9 @@ def examine(schema: Any) -> Examined:
         raise _refused("", "schema", "a schema is an object or a boolean")
     _check_values(schema)
     try:
-        text = json.dumps(schema, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+        own = json.loads(json.dumps(schema, ensure_ascii=False))  # names stay in the order they came in
+        text = json.dumps(own, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
         size = len(text.encode())
-        own = json.loads(text)
     except (ValueError, RecursionError) as error:
         raise _refused("", "schema", "holds a text or number that is no JSON", str(error)) from error
     if size > MAX_BYTES:

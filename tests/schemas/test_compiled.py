@@ -1,3 +1,5 @@
+import json
+
 import pytest
 
 from schemas.compiled import compile_schema
@@ -55,6 +57,11 @@ def test_version_is_of_the_content_whatever_the_order_of_its_names():
     other = compile_schema({"required": ["a"], "type": "object"})
     third = compile_schema({"required": ["b"], "type": "object"})
     assert one.version == other.version != third.version
+
+
+def test_names_keep_the_order_they_came_in():
+    schema = {"properties": {"z": {}, "a": {}}, "type": "object"}
+    assert json.dumps(compile_schema(schema).schema) == json.dumps(schema)
 
 
 SURROGATES = {
