@@ -28,11 +28,15 @@ class Usage:
 
 @dataclass(frozen=True, slots=True)
 class ToolCall:
-    """A function the model wants called; `arguments` is the text it wrote, JSON or not."""
+    """A function the model wants called; `arguments` is the text it wrote, JSON or not.
+
+    `index` is its place among the calls of one answer.
+    """
 
     id: str
     name: str
     arguments: str
+    index: int = 0
 
 
 @dataclass(frozen=True, slots=True)

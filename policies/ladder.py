@@ -126,7 +126,7 @@ def _after_invalid(rungs: Sequence[Rung], repair: Repair, history: Sequence[Atte
     asked = [a for a in history if a.model == last.model and a.reply is not None]
     repeated = len(asked) > 1 and _same_problems(asked[-1], asked[-2])
     if len(asked) <= repair.reask and not repeated:
-        return Again(last.model, "reask")
+        return Again(last.model, "reask" if last.verdict.patch is None or not repair.patch else "patch")
     return _climb(rungs, rung, repair, history) if repair.escalate else _give_up(repair, history, "")
 
 

@@ -5,6 +5,7 @@ from typing import Literal
 
 GiveUp = Literal["error", "raw"]
 StreamMode = Literal["hold", "checked", "pass"]
+Structured = Literal["auto", "as_asked", "native", "object", "tool", "prompt"]
 ContextPolicy = Literal["relevant", "recent", "off"]
 ChooseRule = Literal["ladder", "cheapest_able", "learned"]
 
@@ -15,6 +16,8 @@ class Repair:
 
     accept: frozenset[str] = frozenset({"lossless", "choice", "coercion"})
     reask: int = 1
+    patch: bool = True
+    """Ask again only for the failing parts where the rest can stay."""
     escalate: bool = True
     give_up: GiveUp = "error"
 
@@ -88,6 +91,9 @@ class Route:
     ladder: tuple[str, ...]
     schema: str | None = None
     repair: Repair = field(default_factory=Repair)
+    structured: Structured = "auto"
+    tools: Literal["check", "pass"] = "check"
+    """Whether arguments of tool calls are validated against the tools of the request."""
     stream: StreamMode = "hold"
     context: ContextRule = field(default_factory=ContextRule)
     limits: Limits = field(default_factory=Limits)

@@ -14,41 +14,42 @@ from contextlib import aclosing
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
-from policies import correction
+from policies import correction, release
 from policies.chat import Failure, Purpose, Reply, Usage
 from policies.contract import Contract, Verdict
 from policies.ladder import Accept, Again, Attempt, GiveUp, next_step
+from policies.patching import Patch
 from policies.plan import Plan
 from policies.release import Gate, gate_for
 
 
 @dataclass(frozen=True, slots=True)
-class Piece:
-    """A part of a streamed answer, as it goes to the client. `speaks`: it carries something of the answer."""
-
-    data: bytes
-    speaks: bool
-
-
-@dataclass(frozen=True, slots=True)
 class Order:
-    """One upstream call that is to be made. `messages` None: the conversation goes as the client wrote it."""
+    """One upstream call that is to be made. `messages` None: the conversation goes as the client wrote it.
+
+    `patch`: only these parts of an earlier answer are asked for.
+    """
 
     number: int
     model: str
     purpose: Purpose
     messages: Sequence[Mapping[str, Any]] | None = None
+    patch: Patch | None = None
 
 
 class Call(Protocol):
     """One upstream call under way."""
 
-    def pieces(self) -> AsyncGenerator[Sequence[Piece], None]:
+    def pieces(self) -> AsyncGenerator[Sequence[release.Piece], None]:
         """Make the call; gives the parts of a streamed answer as they come, nothing for a whole one."""
         ...
 
     def result(self) -> Reply | Failure:
         """What came of it, once `pieces` has ended."""
+        ...
+
+    def so_far(self) -> Reply:
+        """What the answer came to until it was ended."""
         ...
 
     def usage(self) -> Usage | None:
@@ -75,8 +76,8 @@ class Ports(Protocol):
         """A call, not yet started."""
         ...
 
-    async def judge(self, reply: Reply, contract: Contract) -> Verdict:
-        """`policies.contract.judge`, wherever there is room for it."""
+    async def judge(self, reply: Reply, contract: Contract, patch: Patch | None) -> Verdict:
+        """`policies.contract.judge` or `judge_patch`, wherever there is room for it."""
         ...
 
     async def tell(self, piece: bytes) -> None:
@@ -90,13 +91,17 @@ class Ports(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """How an exchange ended. `held` are the pieces of the last attempt that the client has not been told."""
+    """How an exchange ended. `held` are the pieces of the last attempt that the client has not been told.
+
+    `committed`: the client was told some of it; `released` is the text it was told, where that was checked.
+    """
 
     plan: Plan
     history: tuple[Attempt, ...]
     end: Accept | GiveUp
     held: tuple[bytes, ...] = ()
     committed: bool = False
+    released: str = ""
 
     @property
     def last(self) -> Attempt:
@@ -112,66 +117,66 @@ async def converse(plan: Plan, messages: Sequence[Mapping[str, Any]], ports: Por
     trimmed = plan.context.messages if plan.context is not None and plan.context.dropped else None
     first = order = Order(1, plan.rungs[0].model, "answer", trimmed)
     history: tuple[Attempt, ...] = ()
+    committed, released = False, ""
     while True:
-        gate = gate_for(plan.mode, plan.contract)
-        attempt, committed = await _attempt(order, plan.contract, gate, ports)
+        gate = gate_for(plan.mode, plan.contract, resumed=committed)
+        attempt, told = await _attempt(order, plan.contract, gate, ports)
         history += (attempt,)
+        committed, released = committed or told, released or gate.released
         step = next_step(plan.rungs, plan.repair, plan.allowance, history, ports.now())
-        if isinstance(step, Again) and committed:
+        if isinstance(step, Again) and committed and not released:
             step = GiveUp("failure", "part of the answer was already delivered")
         if not isinstance(step, Again):
-            return Outcome(plan, history, step, tuple(gate.held), committed)
+            return Outcome(plan, history, step, tuple(gate.held), committed, released)
         await ports.wait(step.wait_s)
-        order = _next_order(
-            step, replace(order, number=order.number + 1), first, attempt, messages, plan.contract
-        )
+        base = first if step.purpose != "retry" else order
+        order = replace(base, number=order.number + 1, model=step.model, purpose=step.purpose)
+        if step.purpose in ("reask", "patch"):
+            order = _corrected(order, attempt, messages, plan.contract)
 
 
 async def _attempt(order: Order, contract: Contract, gate: Gate, ports: Ports) -> tuple[Attempt, bool]:
     """One upstream call, judged and booked; and whether the client was told some of it."""
     call = ports.call(order)
     attempt = Attempt(order.number, order.model, order.purpose, started_s=ports.now())
-    committed = False
+    told = False
     try:
         async with aclosing(call.pieces()) as received:
             async for pieces in received:
-                released = [r for piece in pieces for r in gate.offer(piece.data, speaks=piece.speaks)]
+                released = [data for piece in pieces for data in gate.offer(piece)]
                 if released:
-                    committed = True
+                    told = True
                     await ports.tell(b"".join(released))
+                if gate.hopeless:  # no more tokens are paid for what cannot become valid
+                    call.abort()
+                    break
         result = call.result()
-        if isinstance(result, Failure):
+        if isinstance(result, Failure) and not gate.hopeless:
             attempt = replace(attempt, failure=result)
         else:
-            attempt = replace(attempt, reply=result)  # spent, whatever the verdict will be
-            attempt = replace(attempt, verdict=await ports.judge(result, contract))
+            reply = result if isinstance(result, Reply) else call.so_far()
+            attempt = replace(attempt, reply=reply)  # spent, whatever the verdict will be
+            attempt = replace(attempt, verdict=await ports.judge(reply, contract, order.patch))
     except BaseException:  # cancelled too: what the upstream wrote is still billed
         call.abort()
         gone = Failure("gone", "the client left")
         ended = replace(attempt, purpose="cancelled", failure=gone, reply=None)
         ports.account(_timed(ended, call, ports))
         raise
-    return ports.account(_timed(attempt, call, ports)), committed
+    return ports.account(_timed(attempt, call, ports)), told
 
 
 def _timed(attempt: Attempt, call: Call, ports: Ports) -> Attempt:
     return replace(attempt, usage=call.usage(), ended_s=ports.now(), first_byte_s=call.first_byte_s)
 
 
-def _next_order(
-    step: Again,
-    same: Order,
-    first: Order,
-    attempt: Attempt,
-    messages: Sequence[Mapping[str, Any]],
-    contract: Contract,
+def _corrected(
+    order: Order, attempt: Attempt, messages: Sequence[Mapping[str, Any]], contract: Contract
 ) -> Order:
-    """The call that `step` asks for: a retry is the same call, a re-ask tells what was wrong, a climb starts afresh."""
-    if step.purpose == "retry":
-        return replace(same, purpose="retry")
-    fresh = replace(first, number=same.number, model=step.model, purpose=step.purpose)
-    if step.purpose == "reask" and attempt.reply is not None and contract.schema is not None:
-        said = next((c.text for c in attempt.reply.choices if c.text), "")
-        asked = correction.reask(first.messages or messages, said, attempt.verdict.problems, contract.schema)
-        return replace(fresh, messages=asked)
-    return fresh
+    """`order` with the conversation that tells the model what was wrong with its last answer."""
+    assert attempt.reply is not None
+    patch = attempt.verdict.patch if order.purpose == "patch" else None
+    asked = correction.reask(
+        order.messages or messages, attempt.reply, attempt.verdict, contract.schema, patch
+    )
+    return replace(order, messages=asked, patch=patch)

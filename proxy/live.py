@@ -7,9 +7,10 @@ from dataclasses import replace
 from typing import Any
 
 from policies.chat import Reply, Usage
-from policies.contract import NO_VERDICT, Contract, Verdict, judge
+from policies.contract import NO_VERDICT, Contract, Verdict, judge, judge_patch
 from policies.ladder import Attempt
 from policies.money import cost_nanousd
+from policies.patching import Patch
 from proxy.exchange import Order
 from proxy.listener import Listener
 from proxy.selection import Selected
@@ -48,6 +49,7 @@ class Live:
         self._passed = passed
         self._listener = listener
         self._keep_text = keep_text
+        self.first_call: ChatCall | None = None
         self.last_call: ChatCall | None = None
 
     def now(self) -> float:
@@ -90,6 +92,7 @@ class Live:
             ask_usage=self._ask.include_usage,
             model=order.model,
         )
+        self.first_call = self.first_call or self.last_call
         return self.last_call
 
     def _changes(self, order: Order, upstream_name: str, stream_usage: bool) -> Mapping[str, Any]:
@@ -103,12 +106,12 @@ class Live:
             changes["stream_options"] = (self._ask.doc.get("stream_options") or {}) | {"include_usage": True}
         return changes
 
-    async def judge(self, reply: Reply, contract: Contract) -> Verdict:
-        if contract.schema is None:
+    async def judge(self, reply: Reply, contract: Contract, patch: Patch | None) -> Verdict:
+        if not contract.binds:
             return NO_VERDICT
-        if sum(len(c.text or "") for c in reply.choices) > INLINE_CHARS:
-            return await asyncio.to_thread(judge, reply, contract)
-        return judge(reply, contract)
+        if _length(reply) > INLINE_CHARS:
+            return await asyncio.to_thread(_judge, reply, contract, patch)
+        return _judge(reply, contract, patch)
 
     async def tell(self, piece: bytes) -> None:
         assert self._listener is not None, "only streams have pieces"
@@ -140,3 +143,11 @@ class Live:
         )
         self._services.telemetry.attempt_ended(self._selected.route.name, target.card.alias, attempt)
         return attempt
+
+
+def _judge(reply: Reply, contract: Contract, patch: Patch | None) -> Verdict:
+    return judge(reply, contract) if patch is None else judge_patch(reply, contract, patch)
+
+
+def _length(reply: Reply) -> int:
+    return sum(len(c.text or "") + sum(len(t.arguments) for t in c.tool_calls) for c in reply.choices)

@@ -24,6 +24,7 @@ from schemas.reading import Edit, Reading
 from schemas.scalars import scalars
 from schemas.shape import Shape, branches
 
+_UNQUOTES = frozenset({"unquoted-string", "number"})
 DEFAULT_ACCEPT = frozenset({"lossless", "choice", "coercion"})
 
 # Another valid value whose cost is within this of the best one's makes the choice a guess.
@@ -342,14 +343,12 @@ class _Work:
 
     def _of_reading(self, reading: Reading) -> _Candidate:
         reading.cost += self._leftover(reading.end)
-        candidate = self.judge(
-            reading.value, reading.cost, reading.edits, (reading.start, reading.end), reading.raw
-        )
+        # Only where the writer leaves out quotes may a number be a string that lost them.
+        raw = reading.raw if any(edit.operation in _UNQUOTES for edit in reading.edits) else {}
+        candidate = self.judge(reading.value, reading.cost, reading.edits, (reading.start, reading.end), raw)
         if not candidate.valid and isinstance(reading.value, list) and len(reading.value) == 1:
             edits = [*reading.edits, Edit("unwrapped", "choice", reading.start, reading.end, "", "")]
-            inner = self.judge(
-                reading.value[0], reading.cost + 1.0, edits, (reading.start, reading.end), reading.raw
-            )
+            inner = self.judge(reading.value[0], reading.cost + 1.0, edits, (reading.start, reading.end), raw)
             if inner.valid:
                 return inner
         return candidate

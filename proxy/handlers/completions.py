@@ -13,6 +13,7 @@ from policies.ladder import Accept, Rung
 from policies.plan import Counts, Plan, needs_counts, trim_context
 from proxy.edges import Visit, read_body
 from proxy.exchange import Outcome, converse
+from proxy.handlers.schemas import refused_schema
 from proxy.listener import Listener
 from proxy.live import Live
 from proxy.selection import Selected, select
@@ -20,9 +21,12 @@ from proxy.services import Services
 from proxy.wire import facts as wire_facts
 from proxy.wire import headers as wire_headers
 from proxy.wire.ask import Ask, read_ask
-from proxy.wire.chat import Whole, with_texts, with_texts_streamed
+from proxy.wire.chat import Whole, event_of, loads, saying, with_mended, with_mended_streamed
 from proxy.wire.errors import JSON, ApiError
 from proxy.wire.sse import comment, frame
+from schemas.compiled import Compiled
+from schemas.continuation import continue_from
+from schemas.errors import SchemaRefused
 
 RETRY_COUNT = "x-stainless-retry-count"
 """Official clients count their own retries here: theirs and ours must not multiply."""
@@ -57,7 +61,7 @@ async def complete(services: Services, visit: Visit) -> web.StreamResponse:
         key=visit.key.name if visit.key else None,
         passed=passed,
         listener=listener,
-        keep_text=plan.contract.schema is not None,
+        keep_text=plan.contract.binds,
     )
     if listener is not None:
         services.listeners.add(listener)
@@ -100,13 +104,37 @@ async def _plan(services: Services, ask: Ask, selected: Selected, visit: Visit) 
 
 
 def contract_of(services: Services, ask: Ask, selected: Selected) -> Contract:
-    """What the reply must satisfy: an inline response_format wins over the route's schema."""
+    """What the reply must satisfy: an inline response_format wins over the route's schema.
+
+    Raises ApiError (400) for a schema that is refused.
+    """
     if ask.endpoint != "chat/completions":
         return Contract()
+    route = selected.route
     inline = inline_schema(ask.doc)
-    if inline is None:
-        return services.contract_of(selected.route)
-    return Contract(services.inline_schema(inline), selected.route.repair.accept)
+    try:
+        promised = services.contract_of(route) if inline is None else None
+        schema = services.inline_schema(inline) if promised is None else promised.schema
+    except SchemaRefused as error:
+        raise refused_schema(error, "response_format") from None
+    tools = _tools(services, ask.doc) if route.tools == "check" else None
+    return Contract(schema, route.repair.accept, tools)
+
+
+def _tools(services: Services, doc: Mapping[str, Any]) -> dict[str, Compiled | None] | None:
+    """The functions on offer and the schemas of their parameters; None where there are none."""
+    offered = doc.get("tools")
+    found: dict[str, Compiled | None] = {}
+    for n, tool in enumerate(offered if isinstance(offered, list) else ()):
+        function = tool.get("function") if isinstance(tool, dict) else None
+        if not isinstance(function, dict) or not isinstance(function.get("name"), str):
+            return None  # a kind of tool whose calls we do not know
+        parameters = function.get("parameters")
+        try:
+            found[function["name"]] = None if parameters is None else services.inline_schema(parameters)
+        except SchemaRefused as error:
+            raise refused_schema(error, f"tools[{n}].function.parameters") from None
+    return found or None
 
 
 def inline_schema(doc: Mapping[str, Any]) -> Any:
@@ -129,7 +157,7 @@ def _answer_whole(visit: Visit, ask: Ask, outcome: Outcome, live: Live) -> web.R
     assert isinstance(reply, Reply)
     assert isinstance(reply.original, Whole)
     extra = {"tailrace": wire_facts.explained(outcome)} if ask.controls.explain else {}
-    body = with_texts(reply.original, outcome.last.verdict.texts, extra)
+    body = with_mended(reply.original, outcome.last.verdict, extra)
     return web.Response(body=body, headers=[("content-type", JSON), *_headers(visit, upstream, facts)])
 
 
@@ -144,11 +172,12 @@ async def _answer_streamed(
         raise error
     call = live.last_call
     assert call is not None
-    events = [piece[6:-2] for piece in outcome.held]  # as `wire.sse.frame` made them
-    if call.last_event is not None:
-        events.append(call.last_event)
-    if outcome.last.verdict.texts:
-        events = list(with_texts_streamed(events, outcome.last.verdict.texts))
+    events = _events_left(outcome, live)
+    if events is None:
+        message = (
+            "The answer turned out not to be valid, and the corrected one contradicts what was delivered."
+        )
+        return await listener.fail(ApiError(422, message, "schema_unsatisfied", type="schema_error"))
     frames = [frame(event) for event in events]
     if ask.include_usage and call.usage_event is not None:
         facts = wire_facts.explained(outcome) if ask.controls.explain else wire_facts.in_short(outcome)
@@ -158,6 +187,25 @@ async def _answer_streamed(
         # and can spare this one, not that.
         frames.insert(max(0, len(frames) - 1), comment("tailrace " + wire_facts.as_line(outcome)))
     return await listener.end(b"".join(frames))
+
+
+def _events_left(outcome: Outcome, live: Live) -> list[bytes] | None:
+    """What the client is still to be told; None where part of the answer is out and cannot be gone on with."""
+    call, first = live.last_call, live.first_call
+    assert call is not None
+    assert first is not None
+    last = [] if call.last_event is None else [call.last_event]
+    verdict = outcome.last.verdict
+    if not outcome.released:
+        events = [event_of(piece) for piece in outcome.held] + last
+        return list(with_mended_streamed(events, verdict)) if verdict.texts or verdict.arguments else events
+    reply = outcome.last.reply
+    assert reply is not None
+    text = verdict.texts.get(0) or reply.choices[0].text or ""
+    rest = continue_from(outcome.released, loads(text.encode()))
+    if rest is None or not last:
+        return None
+    return [saying(last[0], rest, first.head)]
 
 
 def _error_of(visit: Visit, outcome: Outcome) -> ApiError | None:

@@ -11,16 +11,16 @@ from typing import Any
 from urllib.parse import urlencode
 
 from policies.chat import Failure, Reply, Usage
-from proxy.exchange import Piece
 from proxy.snapshot import Provider
 from proxy.upstreams.transport import Response, Target, Transport, TransportError
 from proxy.wire import headers as wire_headers
-from proxy.wire.chat import Accumulator, Chunk, Unreadable, Whole, as_events, read_reply
+from proxy.wire.chat import Accumulator, Chunk, Piece, Unreadable, Whole, as_events, read_reply
 from proxy.wire.errors import complete_error_body
 from proxy.wire.sse import Splitter, TooLong, frame
 
 MAX_REPLY_BYTES = 32 * 1024 * 1024
 MAX_ERROR_BYTES = 64 * 1024
+_HEAD = ("id", "object", "created", "model", "system_fingerprint", "service_tier")
 _CHARS_PER_TOKEN = 4
 """For estimates where nothing was counted: OpenAI's rule of thumb for English text."""
 
@@ -93,6 +93,8 @@ class ChatCall:
         self.last_event: bytes | None = None
         """The event that finishes the answer; kept back, so that what the exchange came to can go before it."""
         self.usage_event: bytes | None = None
+        self.head: dict[str, Any] | None = None
+        """What all events of a stream share: id and the like."""
 
     async def pieces(self) -> AsyncGenerator[Sequence[Piece], None]:
         """Make the call. Failures of the network and of the dialect become the result."""
@@ -150,6 +152,8 @@ class ChatCall:
         pieces: list[Piece] = []
         for data in events:
             chunk = self._gathered.feed(data)
+            if self.head is None and chunk.doc is not None:
+                self.head = {k: chunk.doc[k] for k in _HEAD if k in chunk.doc}
             if chunk.error or chunk.done:
                 return pieces, chunk
             if chunk.usage_only:
@@ -162,7 +166,7 @@ class ChatCall:
             if self._gathered.finished:
                 self.last_event = shown
             else:
-                pieces.append(Piece(frame(shown), chunk.speaks))
+                pieces.append(Piece(frame(shown), chunk.speaks, chunk.text, chunk.calls))
         return pieces, None
 
     async def _end(self, response: Response, last: Chunk) -> None:
@@ -186,6 +190,10 @@ class ChatCall:
     def result(self) -> Reply | Failure:
         """What came of the call."""
         return self._result
+
+    def so_far(self) -> Reply:
+        """What was gathered until now."""
+        return self._gathered.reply(None)
 
     def usage(self) -> Usage | None:
         """Reported tokens; else an estimate, for what a cut stream has spent all the same."""

@@ -11,9 +11,10 @@ from typing import Any
 import orjson
 
 from policies.chat import Choice, Reply, ToolCall, Usage
+from policies.contract import Verdict
 from policies.money import usage_of
 from proxy.wire.body import dump
-from proxy.wire.sse import DONE
+from proxy.wire.sse import DONE, frame
 
 
 class Unreadable(Exception):
@@ -70,11 +71,11 @@ def _choice(position: int, choice: Mapping[str, Any]) -> Choice:
 
 def _tool_calls(message: Mapping[str, Any]) -> Iterator[ToolCall]:
     calls = message.get("tool_calls")
-    for call in calls if isinstance(calls, list) else ():
+    for position, call in enumerate(calls if isinstance(calls, list) else ()):
         function = call.get("function") if isinstance(call, dict) else None
         if isinstance(function, dict):
             name, arguments = _text(function.get("name")), _text(function.get("arguments"))
-            yield ToolCall(_text(call.get("id")) or "", name or "", arguments or "")
+            yield ToolCall(_text(call.get("id")) or "", name or "", arguments or "", position)
     legacy = message.get("function_call")
     if isinstance(legacy, dict):
         yield ToolCall("", _text(legacy.get("name")) or "", _text(legacy.get("arguments")) or "")
@@ -84,21 +85,33 @@ def _text(value: Any) -> str | None:
     return value if isinstance(value, str) else None
 
 
-def with_texts(whole: Whole, texts: Mapping[int, str], extra: Mapping[str, Any]) -> bytes:
-    """The body with the contents of choices replaced by index, and members of `extra` added at the top.
+def with_mended(whole: Whole, verdict: Verdict, extra: Mapping[str, Any]) -> bytes:
+    """The body with mended contents and arguments in place, and members of `extra` added at the top.
 
     Nothing to change gives the very bytes that came. Log probabilities of a replaced text are dropped:
     they were those of another text.
     """
-    if not texts and not extra:
+    if not verdict.texts and not verdict.arguments and not extra:
         return whole.body
     doc = dict(whole.doc)
-    if texts:
-        doc["choices"] = [
-            _with_text(c, texts[i]) if (i := _index(c, n)) in texts else c
-            for n, c in enumerate(doc["choices"])
-        ]
+    if verdict.texts or verdict.arguments:
+        doc["choices"] = [_mended_choice(c, _index(c, n), verdict) for n, c in enumerate(doc["choices"])]
     return dump(doc | dict(extra))
+
+
+def _mended_choice(choice: Any, index: int, verdict: Verdict) -> Any:
+    if index in verdict.texts:
+        choice = _with_text(choice, verdict.texts[index])
+    calls = {call: text for (at, call), text in verdict.arguments.items() if at == index}
+    if not calls:
+        return choice
+    message = choice["message"]
+    mended = [_with_arguments(c, calls[n]) if n in calls else c for n, c in enumerate(message["tool_calls"])]
+    return choice | {"message": message | {"tool_calls": mended}}
+
+
+def _with_arguments(call: Mapping[str, Any], arguments: str) -> dict[str, Any]:
+    return {**call, "function": {**call.get("function", {}), "arguments": arguments}}
 
 
 def _index(choice: Any, position: int) -> int:
@@ -117,11 +130,16 @@ def _with_text(choice: Mapping[str, Any], text: str) -> dict[str, Any]:
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """One event of a stream. `speaks`: it carries something of the answer. `doc` None: the end marker."""
+    """One event of a stream. `doc` None: the end marker.
+
+    `speaks`: it carries something of the answer; `text`: what it adds to the content where it has one choice.
+    """
 
     data: bytes
     doc: Mapping[str, Any] | None
     speaks: bool = False
+    text: str | None = None
+    calls: bool = False
     usage_only: bool = False
     error: bool = False
 
@@ -177,7 +195,9 @@ class Accumulator:
         for position, choice in enumerate(choices):
             if isinstance(choice, dict):
                 speaks = self._take(_index(choice, position), choice) or speaks
-        return Chunk(data, doc, speaks=speaks)
+        if not self._keep or len(choices) > 1:
+            return Chunk(data, doc, speaks)
+        return Chunk(data, doc, speaks, _content(choices[0]), _calls(choices[0]))
 
     def _take(self, index: int, choice: Mapping[str, Any]) -> bool:
         """Add one choice's delta; whether it said anything."""
@@ -232,7 +252,10 @@ class Accumulator:
 
     def _built(self, index: int) -> Choice:
         gathered = self._choices[index]
-        calls = tuple(ToolCall(*gathered.tool_calls[i]) for i in sorted(gathered.tool_calls))
+        calls = tuple(
+            ToolCall(call_id, name, arguments, at)
+            for at, (call_id, name, arguments) in sorted(gathered.tool_calls.items())
+        )
         return Choice(
             index,
             "".join(gathered.text) if gathered.spoke else (None if calls or gathered.refusal else ""),
@@ -242,41 +265,115 @@ class Accumulator:
         )
 
 
-def with_texts_streamed(events: Sequence[bytes], texts: Mapping[int, str]) -> Iterator[bytes]:
-    """The events of a finished stream with the contents of choices replaced.
+def _content(choice: Any) -> str | None:
+    """The content that a choice of an event adds; None where it adds none."""
+    delta = choice.get("delta") if isinstance(choice, dict) else None
+    content = delta.get("content") if isinstance(delta, dict) else None
+    return content if isinstance(content, str) and content else None
 
-    The first event that carried text of a choice carries all of its new text; later ones lose theirs, and
+
+def _calls(choice: Any) -> bool:
+    delta = choice.get("delta") if isinstance(choice, dict) else None
+    return isinstance(delta, dict) and bool(delta.get("tool_calls"))
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """A part of a streamed answer as one frame; see `policies.release.Piece`."""
+
+    data: bytes
+    speaks: bool
+    text: str | None = None
+    calls: bool = False
+
+    def saying(self, text: str) -> bytes:
+        """The frame with another content."""
+        if text == self.text:
+            return self.data
+        return frame(saying(event_of(self.data), text))
+
+
+def event_of(framed: bytes) -> bytes:
+    """The data in one frame that `proxy.wire.sse.frame` made of one line."""
+    return framed[6:-2]
+
+
+def saying(event: bytes, text: str, head: Mapping[str, Any] | None = None) -> bytes:
+    """An event of one choice with another content, under the top-level members of `head`."""
+    doc = loads(event)
+    choice, *others = doc["choices"]
+    delta = {k: v for k, v in choice.get("delta", {}).items() if k != "content"}
+    if text:
+        delta["content"] = text
+    mended = choice | {"delta": delta} | ({"logprobs": None} if "logprobs" in choice else {})
+    return dump(doc | dict(head or {}) | {"choices": [mended, *others]})
+
+
+def with_mended_streamed(events: Sequence[bytes], verdict: Verdict) -> Iterator[bytes]:
+    """The events of a finished stream with mended contents and arguments in place.
+
+    The first event that carried a part of a text carries all of the new one; later ones lose theirs, and
     vanish where nothing else is left in them.
     """
-    said: set[int] = set()
+    said: set[tuple[int, int]] = set()
     for data in events:
         doc = loads(data)
         choices = doc.get("choices")
-        if not choices or not any(_index(c, n) in texts for n, c in enumerate(choices)):
+        if not choices:
             yield data
             continue
-        kept = [c for c in (_rewritten(c, n, texts, said) for n, c in enumerate(choices)) if c is not None]
+        kept = [
+            c
+            for c in (_rewritten(c, _index(c, n), verdict, said) for n, c in enumerate(choices))
+            if c is not None
+        ]
         if kept:
-            yield dump(doc | {"choices": kept})
+            yield data if kept == choices else dump(doc | {"choices": kept})
 
 
-def _rewritten(choice: Any, position: int, texts: Mapping[int, str], said: set[int]) -> Any:
-    """One choice of an event under its new text; None where nothing is left to say."""
-    index = _index(choice, position)
+_TEXT = -1
+"""Stands for the content among the indices of calls."""
+
+
+def _rewritten(choice: Any, index: int, verdict: Verdict, said: set[tuple[int, int]]) -> Any:
+    """One choice of an event under its new texts; None where nothing is left to say."""
     delta = choice.get("delta")
-    legacy = not isinstance(delta, dict)
-    content = choice.get("text") if legacy else delta.get("content")
-    if index not in texts or not isinstance(content, str) or not content:
+    if not isinstance(delta, dict):
+        return _rewritten_legacy(choice, index, verdict, said)
+    new = dict(delta)
+    if index in verdict.texts and delta.get("content"):
+        new.pop("content")
+        if (index, _TEXT) not in said:
+            new["content"] = verdict.texts[index]
+            said.add((index, _TEXT))
+    if isinstance(delta.get("tool_calls"), list):
+        new["tool_calls"] = [
+            _rewritten_call(c, index, n, verdict, said) for n, c in enumerate(delta["tool_calls"])
+        ]
+    if new == delta:
         return choice
-    text = "" if index in said else texts[index]
-    said.add(index)
-    new = choice | {"logprobs": None} if "logprobs" in choice else dict(choice)
-    if legacy:
-        return new | {"text": text} if text or choice.get("finish_reason") else None
-    rest = {k: v for k, v in delta.items() if k != "content"}
-    if text:
-        return new | {"delta": rest | {"content": text}}
-    return new | {"delta": rest} if rest or choice.get("finish_reason") else None
+    if not new and choice.get("finish_reason") is None:
+        return None
+    return choice | {"delta": new} | ({"logprobs": None} if "logprobs" in choice else {})
+
+
+def _rewritten_legacy(choice: Any, index: int, verdict: Verdict, said: set[tuple[int, int]]) -> Any:
+    if index not in verdict.texts or not choice.get("text"):
+        return choice
+    text = "" if (index, _TEXT) in said else verdict.texts[index]
+    said.add((index, _TEXT))
+    return choice | {"text": text} if text or choice.get("finish_reason") else None
+
+
+def _rewritten_call(
+    call: Any, index: int, position: int, verdict: Verdict, said: set[tuple[int, int]]
+) -> Any:
+    key = (index, _index(call, position))
+    if key not in verdict.arguments or not isinstance(call.get("function"), dict):
+        return call
+    arguments = "" if key in said else verdict.arguments[key]
+    said.add(key)
+    return _with_arguments(call, arguments)
 
 
 def as_events(whole: Whole) -> list[bytes]:
@@ -301,7 +398,7 @@ def as_events(whole: Whole) -> list[bytes]:
         events.append(
             dump(doc | {"choices": [rest | {"index": index, "delta": message, "finish_reason": None}]})
         )
-        end = {"index": index, "delta": {}, "finish_reason": choice.get("finish_reason")}
+        end: dict[str, Any] = {"index": index, "delta": {}, "finish_reason": choice.get("finish_reason")}
         events.append(dump(doc | {"choices": [end]}))
     if whole.doc.get("usage") is not None:
         events.append(dump(doc | {"choices": [], "usage": whole.doc["usage"]}))

@@ -54,16 +54,20 @@ def schema_word(outcome: Outcome) -> str:
     its finish_reason or refusal, and must not take it for a valid one.
     """
     last = outcome.last
-    if outcome.plan.contract.schema is None:
+    if not outcome.plan.contract.binds or last.verdict.kind == "none":
         return "none"
     if isinstance(outcome.end, GiveUp) or last.verdict.kind == "invalid":
         return "failed"
     if last.verdict.kind == "exempt":
-        calls = last.reply is not None and any(c.tool_calls for c in last.reply.choices)
-        return "none" if calls else "failed"
+        plain = outcome.plan.contract.schema is None or _called(last)
+        return "none" if plain else "failed"
     if any(a.verdict.kind == "invalid" for a in outcome.history[:-1]):
         return "escalated" if last.model != outcome.history[0].model else "reasked"
     return last.verdict.kind
+
+
+def _called(attempt: Attempt) -> bool:
+    return attempt.reply is not None and any(c.tool_calls for c in attempt.reply.choices)
 
 
 def repairs(attempt: Attempt) -> list[str]:

@@ -3,7 +3,7 @@
 import pytest
 
 from policies.chat import Choice, Reply, ToolCall
-from policies.contract import Contract, exempt, judge
+from policies.contract import Contract, cut_short, judge
 from schemas.compiled import compile_schema
 
 AGE = Contract(
@@ -45,5 +45,49 @@ def test_only_what_changed_is_replaced():
 
 
 def test_what_transport_facts_forbid_is_never_read():
-    assert exempt(Choice(0, "{}", "length"))
-    assert not exempt(Choice(0, "{}", "stop"))
+    assert cut_short(Choice(0, "{}", "length"))
+    assert not cut_short(Choice(0, "{}", "stop"))
+
+
+TOOLS = Contract(
+    tools={
+        "weather": compile_schema(
+            {"type": "object", "properties": {"days": {"type": "integer"}}, "required": ["days"]}
+        ),
+        "now": None,
+    }
+)
+
+
+def called(*calls):
+    made = tuple(ToolCall(str(i), name, arguments, i) for i, (name, arguments) in enumerate(calls))
+    return Reply((Choice(0, None, "tool_calls", made),), None)
+
+
+CALLS = [
+    ("valid", called(("weather", '{"days": 2}')), "valid", {}),
+    ("mended", called(("weather", "{days: 2,}")), "repaired", {(0, 0): '{"days":2}'}),
+    ("wrong-type", called(("weather", '{"days": "many"}')), "invalid", {}),
+    ("not-json-is-never-an-empty-object", called(("weather", "soon")), "invalid", {}),
+    ("empty-is-never-an-empty-object", called(("weather", "")), "invalid", {}),
+    ("unknown-name", called(("wether", "{}")), "invalid", {}),
+    ("no-parameters-take-anything", called(("now", "")), "valid", {}),
+    (
+        "one-of-two-mended",
+        called(("now", "{}"), ("weather", "{days: 2}")),
+        "repaired",
+        {(0, 1): '{"days":2}'},
+    ),
+    ("text-is-not-judged", reply("hello"), "none", {}),
+]
+
+
+@pytest.mark.parametrize(("given", "kind", "arguments"), [r[1:] for r in CALLS], ids=[r[0] for r in CALLS])
+def test_tool_calls_are_judged_by_the_same_chain(given, kind, arguments):
+    verdict = judge(given, TOOLS)
+    assert (verdict.kind, verdict.arguments) == (kind, arguments)
+    assert all(p.pointer.startswith("/tool_calls/0/function/") for p in verdict.problems)
+
+
+def test_tool_calls_of_a_contract_without_tools_are_left_alone():
+    assert judge(called(("f", "x")), AGE).kind == "exempt"

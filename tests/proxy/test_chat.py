@@ -7,14 +7,15 @@ import tarfile
 import pytest
 
 from policies.chat import Choice, ToolCall, Usage
+from policies.contract import Verdict
 from proxy.wire.chat import (
     Accumulator,
     Unreadable,
     Whole,
     as_events,
     read_reply,
-    with_texts,
-    with_texts_streamed,
+    with_mended,
+    with_mended_streamed,
 )
 from proxy.wire.sse import Splitter
 
@@ -98,13 +99,13 @@ def test_what_is_no_reply_is_unreadable(body):
 
 def test_nothing_to_mend_gives_the_very_bytes():
     body = b'{ "choices" : [ ] , "x":1e5}'
-    assert with_texts(Whole(body, json.loads(body)), {}, {}) is body
+    assert with_mended(Whole(body, json.loads(body)), Verdict(), {}) is body
 
 
 def test_a_mended_text_replaces_only_itself():
     doc = message("```{}```") | {"x_vendor": [1], "usage": {"prompt_tokens": 1}}
     doc["choices"][0]["logprobs"] = {"content": []}
-    out = json.loads(with_texts(Whole(b"", doc), {0: "{}"}, {"tailrace": {"a": 1}}))
+    out = json.loads(with_mended(Whole(b"", doc), Verdict(texts={0: "{}"}), {"tailrace": {"a": 1}}))
     assert out["choices"][0]["message"] == {"role": "assistant", "content": "{}"}
     assert out["choices"][0]["logprobs"] is None
     assert (out["x_vendor"], out["usage"], out["tailrace"]) == ([1], {"prompt_tokens": 1}, {"a": 1})
@@ -137,7 +138,7 @@ def test_parallel_tool_calls_are_gathered_by_index():
     )
     assert accumulator.reply(None).choices[0].tool_calls == (
         ToolCall("a", "f", '{"x":1}'),
-        ToolCall("b", "g", "{}"),
+        ToolCall("b", "g", "{}", 1),
     )
 
 
@@ -167,7 +168,7 @@ def test_a_mended_stream_says_the_new_text_once():
             chunk({"content": "```"}, "stop"),
         )
     ]
-    out = [json.loads(e) for e in with_texts_streamed(events, {0: "{}"})]
+    out = [json.loads(e) for e in with_mended_streamed(events, Verdict(texts={0: "{}"}))]
     assert "".join(d["choices"][0]["delta"].get("content") or "" for d in out) == "{}"
     assert out[0]["choices"][0]["delta"]["role"] == "assistant"
     assert out[-1]["choices"][0]["finish_reason"] == "stop"
@@ -175,7 +176,7 @@ def test_a_mended_stream_says_the_new_text_once():
 
 def test_other_choices_of_a_mended_stream_stay():
     events = [json.dumps(chunk({"content": "x"}, index=i)).encode() for i in (0, 1, 0, 1)]
-    out = [json.loads(e)["choices"][0] for e in with_texts_streamed(events, {0: "new"})]
+    out = [json.loads(e)["choices"][0] for e in with_mended_streamed(events, Verdict(texts={0: "new"}))]
     assert [(c["index"], c["delta"]["content"]) for c in out] == [(0, "new"), (1, "x"), (1, "x")]
 
 

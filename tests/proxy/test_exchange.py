@@ -8,11 +8,12 @@ import pytest
 
 from policies.allowance import Allowance
 from policies.chat import Choice, Failure, Reply, Usage
-from policies.contract import Contract, Verdict, judge
+from policies.contract import Contract, Verdict, judge, judge_patch
 from policies.ladder import Accept, Attempt, GiveUp, Rung
 from policies.plan import Plan
 from policies.route import Repair
-from proxy.exchange import Order, Outcome, Piece, converse
+from proxy.exchange import Order, Outcome, converse
+from proxy.wire.chat import Piece
 from schemas.compiled import compile_schema
 
 AGE = compile_schema(
@@ -80,8 +81,8 @@ class ScriptedPorts:
         self.calls.append(ScriptedCall(self.scripts.pop(0), self))
         return self.calls[-1]
 
-    async def judge(self, reply: Reply, contract: Contract) -> Verdict:
-        return judge(reply, contract)
+    async def judge(self, reply: Reply, contract: Contract, patch) -> Verdict:
+        return judge(reply, contract) if patch is None else judge_patch(reply, contract, patch)
 
     async def tell(self, piece):
         self.story.append("tell")

@@ -1,0 +1,91 @@
+"""How a model is asked for an answer of a given shape: by its own means where it has them, else in words.
+
+The full schema is checked by us in any case; what is asked for here only makes a valid answer likely.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from policies.route import Structured
+from schemas.compiled import Compiled
+
+Structure = Literal["as_asked", "native", "object", "tool", "prompt"]
+"""as_asked: nothing is added; native: response_format json_schema; object: json_object and words; tool: a forced
+call of a function whose parameters are the schema; prompt: words alone."""
+
+TOOL_NAME = "give_answer"
+MAX_SCHEMA_CHARS = 32_000
+_WORDS = "\nAnswer with one JSON value that is valid against this JSON Schema, and nothing else:\n"
+
+
+@dataclass(frozen=True, slots=True)
+class Shaped:
+    """The changes of a request that ask for the shape, and whether the answer comes as a tool call."""
+
+    changes: Mapping[str, Any] = field(default_factory=dict)
+    messages: Sequence[Mapping[str, Any]] | None = None
+    as_tool: bool = False
+
+
+def structure_for(
+    setting: Structured,
+    can: frozenset[str] | None,
+    *,
+    inline: bool,
+    has_tools: bool,
+    ignores_schema: bool,
+) -> Structure:
+    """The means to use for one model.
+
+    `inline`: the client itself sent a response_format, which goes on unchanged unless the model is known
+    not to take it. `can` None: nothing is known of the model, and nothing is added to what the client
+    wrote. `ignores_schema`: it took schemas before and did not keep to them, so that words are added.
+    """
+    if setting != "auto":
+        return setting
+    if can is None or (inline and "json_schema" in can):
+        return "as_asked"
+    if "json_schema" in can:
+        return "object" if ignores_schema else "native"
+    if "tools" in can and not has_tools:
+        return "tool"
+    return "object" if "json_object" in can else "prompt"
+
+
+def shape(
+    structure: Structure, schema: Compiled, subset: Any, messages: Sequence[Mapping[str, Any]]
+) -> Shaped:
+    """What to change in a request so that its answer has the shape. `subset` is the schema as the provider takes it."""
+    if structure == "as_asked":
+        return Shaped()
+    if structure == "native":
+        named = {"name": "answer", "schema": subset, "strict": True}
+        return Shaped({"response_format": {"type": "json_schema", "json_schema": named}})
+    if structure == "tool":
+        function = {"name": TOOL_NAME, "description": "Give the answer.", "parameters": subset}
+        forced = {"type": "function", "function": {"name": TOOL_NAME}}
+        return Shaped(
+            {"tools": [{"type": "function", "function": function}], "tool_choice": forced}, as_tool=True
+        )
+    changes = {"response_format": {"type": "json_object"}} if structure == "object" else {}
+    return Shaped(changes, _told(schema, messages))
+
+
+def _told(schema: Compiled, messages: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """The messages with the schema in words, in the last user message: what is before it may be cached."""
+    text = json.dumps(schema.schema, ensure_ascii=False, separators=(",", ":"))
+    if len(text) > MAX_SCHEMA_CHARS:
+        return list(messages)
+    told = list(messages)
+    for at in range(len(told) - 1, -1, -1):
+        content = told[at].get("content")
+        if told[at].get("role") != "user":
+            continue
+        if isinstance(content, str):
+            told[at] = {**told[at], "content": content + "\n" + _WORDS + text}
+        elif isinstance(content, list):
+            told[at] = {**told[at], "content": [*content, {"type": "text", "text": _WORDS + text}]}
+        break
+    return told
