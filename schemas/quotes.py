@@ -55,6 +55,9 @@ _KEY_BREAK = re.compile(r"[ \t]*(?=:)")
 _NAMED = re.compile(r"\"\s{0,20}:")
 _NAMED_OTHERWISE = re.compile(r"['`”’]\s{0,20}:")
 
+_PLAIN_KEY = re.compile(r"[^{}\[\],:]{1,60}\Z")
+_NAMES_A_MEMBER = 1.2
+
 MAX_ENDS = 24
 WINDOW = 6000
 _QUOTES = ('"', "'", "`", "´", "”", "’")
@@ -111,6 +114,8 @@ def after_cost(text: str, position: int, context: Context, stack: list[str]) -> 
     if context == "member":
         if KEY_LIKE.match(text, follow) and (follow > position or char in "\"'"):
             return 0.3 if line_break else 0.8
+        if char == ":":
+            return _NAMES_A_MEMBER
         return 0.6 if char == "{" and line_break else 3.0
     if char == ":":
         return 0.5
@@ -181,6 +186,8 @@ def ends(
                 found.append(End(odd + 1.0 + skipped, 1.0 + skipped, stop, resume, len(found), missing=False))
             continue
         inside = text[start:stop]
+        if odd == _NAMES_A_MEMBER and not _PLAIN_KEY.match(inside):
+            odd = 3.0
         price = skipped + (_swallowed(inside, mark) if skipped else 0.0)
         if context == "item" and len(found) % 2:
             price += 1.5

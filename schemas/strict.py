@@ -80,13 +80,13 @@ def _finite(digits: str) -> float:
 
 def _check_depth(value: Any) -> None:
     """Raise NotStrict where `value` is nested deeper than MAX_DEPTH."""
-    level = [value]
-    for _ in range(MAX_DEPTH + 1):
+    level = [value] if isinstance(value, dict | list) else []
+    for _ in range(MAX_DEPTH):
         level = [
             inner
             for item in level
-            if isinstance(item, dict | list)
             for inner in (item.values() if isinstance(item, dict) else item)
+            if isinstance(inner, dict | list)
         ]
         if not level:
             return
