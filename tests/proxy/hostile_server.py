@@ -44,6 +44,8 @@ class Visit:
         return b""
 
     async def say(self, data):
+        if self.writer.transport.is_closing():  # uvloop has an error of its own for that
+            raise ConnectionResetError
         self.writer.write(data)
         await self.writer.drain()
 

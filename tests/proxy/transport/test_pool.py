@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import os
-import pathlib
 import socket
 import time
 
@@ -304,6 +303,6 @@ async def test_cancelled_while_connecting_leaves_nothing(pool):
             with pytest.raises(asyncio.CancelledError):
                 await task
             await asyncio.sleep(0.02)
-            files.append(len(list(pathlib.Path("/proc/self/fd").iterdir())))
+            files.append(len(os.listdir("/proc/self/fd")))  # noqa: PTH208  nothing on a disk is read
         assert repr(pool) == "<Pool [<Lane 0 open, 0 idle, 0 waiting>]>"
         assert files[1] == files[2]
