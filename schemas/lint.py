@@ -163,6 +163,8 @@ def _impossible_members(compiled: Compiled, place: Place) -> Iterator[Finding]:
 def _constants(place: Place, dialect: Dialect) -> Iterator[Finding]:
     """Constants that the keywords beside them exclude."""
     schema = place.schema
+    if schema.keys().isdisjoint({"const", "enum", "default"}):
+        return
     beside = {keyword: schema[keyword] for keyword in _VALUE_KEYWORDS & schema.keys()}
     validator = dialect.validator(beside, validate_formats=True, offline=True, pattern_options=LINEAR)
     if "const" in schema and dialect.number >= 6 and not passes(validator, schema["const"]):
