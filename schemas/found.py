@@ -19,6 +19,8 @@ _START = re.compile(
     r"|\[(?=\s*(?:\\*[\"'“”‘`„]|[\[{\]/,}\d#.]|-[\d.e]|true\b|false\b|null\b|True\b|False\b|None\b|undefined\b|$|\w+\s*[,\]\"]|https?:))"
 )
 _QUOTED_KEY = re.compile(r"\s*,?\s*\\{0,3}[\"“'‘`]")
+_LABEL = re.compile(r"\s*[\w ]{1,60}:\s*")
+_NAME_BEFORE = re.compile(r"[\"'”`]\s*:\s*\Z")
 _JSONP_HEAD = re.compile(r"(?:^|[\s;/])(?:[A-Za-z_$][\w$.]*)\s*\(\s*\Z")
 
 
@@ -103,3 +105,13 @@ def quoted_at(text: str, start: int) -> bool:
 def is_call(text: str, start: int, stop: int) -> bool:
     """Whether `text[start:stop]` ends with the head of a call: `callback(`."""
     return _JSONP_HEAD.search(text[max(start, stop - 100) : stop]) is not None
+
+
+def is_label(text: str, start: int, stop: int) -> bool:
+    """Whether `text[start:stop]` is one unquoted label, as in `JSON: {...}`."""
+    return _LABEL.fullmatch(text, start, stop) is not None
+
+
+def is_named(text: str, start: int) -> bool:
+    """Whether what begins at `start` is the value of a quoted key before it."""
+    return _NAME_BEFORE.search(text[max(0, start - 200) : start]) is not None

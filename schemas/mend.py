@@ -31,6 +31,8 @@ DEFAULT_ACCEPT = frozenset({"lossless", "choice", "coercion"})
 MARGIN = 0.15
 # The schema chooses among readings that are about as cheap as the cheapest: not the one that happens to satisfy it.
 SLACK = 1.6
+# Where the schema says nothing there is no evidence but the text itself: beyond this it is a guess.
+DEAREST_GUESS = 3.25
 BASE_FUEL = 3000
 MAX_READINGS = 40
 MAX_SEGMENTS = 32
@@ -104,6 +106,7 @@ class _Work:
         self.best_invalid: _Candidate | None = None
         self.ambiguous = False
         self.types = _root_types(schema.schema)
+        self.dearest = DEAREST_GUESS if schema.schema in (True, {}) else float("inf")
 
     # -- verdicts -------------------------------------------------------------------------------
 
@@ -118,7 +121,7 @@ class _Work:
         """Validate, with coercion where that is needed."""
         start, end = span
         candidate = _Candidate(value, cost, edits, start, end, valid=False)
-        acceptable = all(edit.kind in self.accept for edit in edits)
+        acceptable = cost <= self.dearest and all(edit.kind in self.accept for edit in edits)
         if self.schema.is_valid(value):
             candidate.valid = acceptable
         else:
@@ -273,9 +276,15 @@ class _Work:
         inside = found.begins_inside(text, start)
         opener = found.first_start(text, start)
         if inside is not None and (opener is None or inside < opener):
-            whole = self._search(inside, members=True)
-            if whole.valid or found.quoted_at(text, start):
-                return [whole]
+            labelled = (
+                opener is not None
+                and not found.quoted_at(text, start)
+                and found.is_label(text, inside, opener)
+            )
+            if not labelled or not self._search(opener or 0, members=False).valid:
+                whole = self._search(inside, members=True)
+                if whole.valid or found.quoted_at(text, start):
+                    return [whole]
         position = start
         while opener is not None and len(segments) < MAX_SEGMENTS:
             segment = self._search(opener, members=False)
@@ -378,12 +387,18 @@ class _Work:
                 return array
         if len(valid) == 1:
             chosen = valid[0]
+            if chosen.start != segments[0].start and self._part_of_more(chosen):
+                return None
             edits = self._dropped(start, [(chosen.start, chosen.end)])
             return replace(chosen, edits=[*edits, *chosen.edits])
         if len(valid) > 1:
             self.ambiguous = True
             self.best_invalid = valid[0]
         return None
+
+    def _part_of_more(self, chosen: _Candidate) -> bool:
+        """Whether a later segment is a piece of a document whose beginning could not be read."""
+        return self._leftover(chosen.end) > 0 or found.is_named(self.text, chosen.start)
 
     def _side_by_side(self, segments: list[_Candidate]) -> bool:
         """Whether nothing but separators stands between the segments."""

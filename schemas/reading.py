@@ -94,7 +94,8 @@ COST = {
 HABITS = frozenset(
     {
         "comment", "quote-style", "unquoted-key", "literal", "control-character", "escape", "whitespace", "colon",
-        "trailing-comma", "missing-comma", "number", "unquoted-string", "wrapper", "inner-fence", "separator",
+        "trailing-comma", "missing-comma", "number", "unquoted-string", "wrapper", "inner-fence", "missing-closer",
+        "separator",
     }
 )  # fmt: skip
 HABIT_PRICE = 0.01
