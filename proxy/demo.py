@@ -20,7 +20,8 @@ CHOICE = "TAILRACE_DEMO"
 
 @dataclass(frozen=True, slots=True)
 class Cloud:
-    """A provider with an OpenAI-compatible API. `small` and `large` are models it offered in 2026-11."""
+    """A provider with an OpenAI-compatible API. `small` and `large` are models it offered in 2026-11,
+    and that the price book knows."""
 
     name: str
     key: str
@@ -35,15 +36,15 @@ CLOUDS = (
         "anthropic",
         "ANTHROPIC_API_KEY",
         "https://api.anthropic.com/v1",
-        "claude-haiku-4-5",
-        "claude-sonnet-4-5",
+        "claude-haiku-5-5",
+        "claude-sonnet-5-5",
     ),
     Cloud(
         "gemini",
         "GEMINI_API_KEY",
         "https://generativelanguage.googleapis.com/v1beta/openai",
-        "gemini-2.5-flash-lite",
-        "gemini-2.5-flash",
+        "gemini-flash-lite-latest",
+        "gemini-flash-latest",
     ),
     Cloud(
         "openrouter",
@@ -56,19 +57,17 @@ CLOUDS = (
         "groq",
         "GROQ_API_KEY",
         "https://api.groq.com/openai/v1",
-        "llama-3.1-8b-instant",
-        "llama-3.3-70b-versatile",
+        "openai/gpt-oss-20b",
+        "openai/gpt-oss-120b",
     ),
     Cloud(
         "mistral",
         "MISTRAL_API_KEY",
         "https://api.mistral.ai/v1",
         "mistral-small-latest",
-        "mistral-large-latest",
+        "mistral-medium-latest",
     ),
-    Cloud(
-        "deepseek", "DEEPSEEK_API_KEY", "https://api.deepseek.com/v1", "deepseek-chat", "deepseek-reasoner"
-    ),
+    Cloud("deepseek", "DEEPSEEK_API_KEY", "https://api.deepseek.com/v1", "deepseek-flash", "deepseek-v4-pro"),
 )
 
 

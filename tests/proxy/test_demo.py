@@ -61,6 +61,7 @@ def test_configuration_of_each_provider_is_complete_and_holds_no_key(cloud):
     assert provider.api_key.reveal() == "sk-secret"
     assert snapshot.routes["contact"].ladder == ("small", "large")
     assert snapshot.routes["default"].ladder == ("small",)
+    assert snapshot.models["small"].price.output < snapshot.models["large"].price.output
 
 
 def test_key_for_a_gateway_goes_to_that_gateway_only():
