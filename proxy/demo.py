@@ -20,8 +20,7 @@ CHOICE = "TAILRACE_DEMO"
 
 @dataclass(frozen=True, slots=True)
 class Cloud:
-    """A provider with an OpenAI-compatible API. `small` and `large` are models it offered in 2026-11,
-    and that the price book knows."""
+    """A provider with an OpenAI-compatible API, and two models that it offered and the price book knew in 2026-11."""
 
     name: str
     key: str
