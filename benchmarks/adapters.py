@@ -2,6 +2,7 @@
 
 import functools
 import json
+import math
 import time
 from typing import Any
 
@@ -22,6 +23,37 @@ def repair(text: str, schema: Any) -> Any:
     return mended.value
 
 
+def trim(messages: Any, budget_tokens: int, model: str) -> Any:  # noqa: ARG001 -- the harness gives it
+    """The messages that go upstream, within `budget_tokens`; a conversation that goes on keeps its prefix.
+
+    `trim.last` is the whole decision of the last call; `trim.reset()` forgets all conversations.
+    """
+    from policies.index import Index  # noqa: PLC0415 - as above
+    from policies.prefix import trim_on  # noqa: PLC0415 - as above
+
+    begin = json.dumps(messages[:2])
+    index, sent = _CONVERSATIONS.pop(begin, None) or (Index(_counter()), None)
+    decided = trim_on(messages, budget_tokens, index=index, sent=sent)
+    _CONVERSATIONS[begin] = (index, decided.sent)
+    while len(_CONVERSATIONS) > 8:
+        del _CONVERSATIONS[next(iter(_CONVERSATIONS))]
+    trim.last = decided  # type: ignore[attr-defined]
+    return list(decided.trimmed.messages)
+
+
+_CONVERSATIONS: dict[str, tuple[Any, Any]] = {}
+trim.reset = _CONVERSATIONS.clear  # type: ignore[attr-defined]
+
+
+@functools.cache
+def _counter() -> Any:
+    from proxy.counters import Counter  # noqa: PLC0415 - as above
+
+    counter = Counter()
+    counter.warm()
+    return counter
+
+
 _BY_IDENTITY: dict[int, tuple[Any, Any]] = {}
 
 
@@ -40,3 +72,50 @@ def _compile(schema: str) -> Any:
     from schemas.compiled import compile_schema  # noqa: PLC0415 - as above
 
     return compile_schema(json.loads(schema))
+
+
+class Router:
+    """A scorer fitted on the harness's rows, as `python -m proxy calibrate` fits one on a route's log."""
+
+    needs_fit = True
+
+    def __init__(self, rows: Any) -> None:
+        from policies.fitting import Sample, fit  # noqa: PLC0415 - as above
+
+        self.scorer = fit(
+            [
+                Sample(
+                    messages=row["messages"],
+                    tools=[{"type": "function", "function": tool} for tool in row.get("tools", [])],
+                    step=row.get("task"),
+                    cheap=row["qw"],
+                    strong=row["qs"],
+                    cheap_nanousd=row["cw"] * 1e9,
+                    strong_nanousd=row["cs"] * 1e9,
+                )
+                for row in rows
+            ]
+        )
+
+    def __call__(self, messages: Any, request: Any) -> float:
+        """How much the request needs the strong model, 0 to 1; 0.5 where the scorer abstains."""
+        from policies.scorer import score as content_score  # noqa: PLC0415 - as above
+
+        gain = content_score(self.scorer, messages, request.get("tools"), _declared_step(request))
+        return 0.5 if gain is None else 1 / (1 + math.exp(-4 * max(-8.0, min(8.0, gain))))
+
+
+def _declared_step(request: Any) -> str | None:
+    """The step as a client declares it in the body, where the harness gives one."""
+    for holder in (request.get("tailrace"), request.get("metadata"), request):
+        if isinstance(holder, dict):
+            for name in ("step", "tailrace_step", "task"):
+                if isinstance(holder.get(name), str):
+                    return holder[name]
+    return None
+
+
+def score(messages: Any, request: Any) -> float:
+    """Without a log there is no content score: every request is alike, and the step and the ladder decide."""
+    del messages, request
+    return 0.5

@@ -111,13 +111,13 @@ def demands(body: Mapping[str, Any]) -> frozenset[str]:
     found = set()
     if body.get("tools") or body.get("functions"):
         found.add("tools")
-    if _object(body.get("response_format")).get("type") == "json_schema":
+    if object_of(body.get("response_format")).get("type") == "json_schema":
         found.add("json_schema")
-    if body.get("audio") or "audio" in _list(body.get("modalities")):
+    if body.get("audio") or "audio" in list_of(body.get("modalities")):
         found.add("audio")
-    for message in _list(body.get("messages")):
-        for part in _list(_object(message).get("content")):
-            kind = _object(part).get("type")
+    for message in list_of(body.get("messages")):
+        for part in list_of(object_of(message).get("content")):
+            kind = object_of(part).get("type")
             if kind == "image_url":
                 found.add("vision")
             elif kind == "input_audio":
@@ -128,23 +128,23 @@ def demands(body: Mapping[str, Any]) -> frozenset[str]:
 def system_text(body: Mapping[str, Any]) -> str:
     """The leading system and developer messages as one text."""
     texts = []
-    for message in _list(body.get("messages")):
-        message = _object(message)  # noqa: PLW2901 -- the same message, with its type made sure
+    for message in list_of(body.get("messages")):
+        message = object_of(message)  # noqa: PLW2901 -- the same message, with its type made sure
         if message.get("role") not in ("system", "developer"):
             break
-        texts.append(_text(message.get("content")))
+        texts.append(text_of(message.get("content")))
     return "\n".join(texts)
 
 
 def tool_names(body: Mapping[str, Any]) -> tuple[str, ...]:
     """The names of the request's tools, in order."""
-    functions = (_object(_object(tool).get("function")) for tool in _list(body.get("tools")))
+    functions = (object_of(object_of(tool).get("function")) for tool in list_of(body.get("tools")))
     return tuple(name for f in functions if isinstance(name := f.get("name"), str))
 
 
 def schema_name(body: Mapping[str, Any]) -> str | None:
     """The name that the client gave its response format's schema."""
-    name = _object(_object(body.get("response_format")).get("json_schema")).get("name")
+    name = object_of(object_of(body.get("response_format")).get("json_schema")).get("name")
     return name if isinstance(name, str) else None
 
 
@@ -155,16 +155,19 @@ def fingerprint(body: Mapping[str, Any]) -> str:
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:12]
 
 
-def _text(content: Any) -> str:
+def text_of(content: Any) -> str:
+    """The text of a message's content, its parts joined; what is not text is left out."""
     if isinstance(content, str):
         return content
-    texts = (_object(part).get("text") for part in _list(content))
+    texts = (object_of(part).get("text") for part in list_of(content))
     return " ".join(text for text in texts if isinstance(text, str))
 
 
-def _object(value: Any) -> Mapping[str, Any]:
+def object_of(value: Any) -> Mapping[str, Any]:
+    """`value` where it is a JSON object, else an empty one."""
     return value if isinstance(value, dict) else {}
 
 
-def _list(value: Any) -> list[Any]:
+def list_of(value: Any) -> list[Any]:
+    """`value` where it is a JSON array, else an empty one."""
     return value if isinstance(value, list) else []

@@ -1,0 +1,118 @@
+"""The content scorer: how much better the strong model is expected to answer a request than the cheap one.
+
+Linear over hashed words and structure, fitted from the route's own log by `policies/fitting` and never shipped:
+difficulty does not transfer between traffics. A request unlike the log gets no score at all.
+
+    heads        linear in grams and structure: the gain itself, the cheap model's quality, what both answers cost
+    recognition  linear in structure and some telling grams: which step this is, where the client did not declare it
+    gain         linear in steps, heads and their products
+"""
+
+from array import array
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from policies.features import Features, features
+
+Row = tuple[float, ...]
+
+WEIGHTS = 1 << 16
+"""Weights per head: grams share them, which costs little; whether a gram was seen is kept for each bucket."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Scorer:
+    """Weights of a fitted scorer.
+
+    `grams` holds WEIGHTS weights for each head, `structure` one row per head (its last number is the
+    constant). `telling` maps a bucket to one weight per step, `step_structure` has a row per step. `gain` are the
+    weights of the last layer: the constant, then per head; then per step: its own, then per head;
+    `declared_gain` are the same for a step that the client declared.
+    `seen` has a 1 for each bucket that the log knows; a request with a smaller share of these than `familiar`
+    is unlike the log. `centre` and `scale` bring structure to mean 0 and deviation 1, `head_centre` and
+    `head_scale` the heads.
+    """
+
+    steps: tuple[str, ...]
+    grams: "tuple[array[float], ...]"
+    structure: tuple[Row, ...]
+    telling: Mapping[int, Row]
+    step_structure: tuple[Row, ...]
+    gain: Row
+    declared_gain: Row
+    seen: bytes
+    familiar: float
+    centre: Row
+    scale: Row
+    head_centre: Row
+    head_scale: Row
+
+
+def score(scorer: Scorer, messages: Any, tools: Any = None, step: str | None = None) -> float | None:
+    """The expected gain in quality, strong minus cheap, of a chat request; None where the scorer abstains.
+
+    `step` is the declared one; without it the step is recognised from the content.
+    """
+    found = features(messages, tools)
+    if familiarity(scorer.seen, found) < scorer.familiar:
+        return None
+    return expected_gain(scorer, found, step)
+
+
+def familiarity(seen: bytes, found: Features) -> float:
+    """The share of the request's grams that the log knows."""
+    return sum(map(seen.__getitem__, found.grams)) / (len(found.grams) or 1)
+
+
+def expected_gain(scorer: Scorer, found: Features, step: str | None = None) -> float:
+    """The gain for a request with these features, familiar or not."""
+    structure = standard(found.structure, scorer.centre, scorer.scale)
+    heads = standard(head_values(scorer, found, structure), scorer.head_centre, scorer.head_scale)
+    weights, width = (scorer.declared_gain if step in scorer.steps else scorer.gain), len(heads) + 1
+    total = _dot(weights, heads)
+    for i, chance in enumerate(step_chances(scorer, found, structure, step)):
+        if chance:
+            total += chance * _dot(weights[(i + 1) * width : (i + 2) * width], heads)
+    return total
+
+
+def head_values(scorer: Scorer, found: Features, structure: Sequence[float]) -> Row:
+    """What each head says of the request."""
+    length = (len(found.grams) + 1) ** -0.5
+    places = [gram & WEIGHTS - 1 for gram in found.grams]
+    return tuple(
+        sum(map(grams.__getitem__, places)) * length
+        + sum(map(float.__mul__, row, structure))  # map ends with the shorter one: the constant is left out
+        + row[-1]
+        for grams, row in zip(scorer.grams, scorer.structure, strict=True)
+    )
+
+
+def step_chances(
+    scorer: Scorer, found: Features, structure: Sequence[float], step: str | None
+) -> Sequence[float]:
+    """How likely each step is, summing to 1: certain where it is declared and known, else as recognised."""
+    if step in scorer.steps:
+        return tuple(float(step == name) for name in scorer.steps)
+    told = [scorer.telling[gram] for gram in found.grams & scorer.telling.keys()]
+    sums = [sum(column) for column in zip(*told, strict=True)] if told else [0.0] * len(scorer.steps)
+    raw = [
+        max(0.0, said + row[-1] + sum(map(float.__mul__, row, structure)))
+        for said, row in zip(sums, scorer.step_structure, strict=True)
+    ]
+    whole = sum(raw)
+    return [chance / whole for chance in raw] if whole else [1.0 / len(raw)] * len(raw)
+
+
+def standard(values: Sequence[float], centre: Sequence[float], scale: Sequence[float]) -> Row:
+    """`values` minus `centre`, over `scale`, cut to ±4: one odd number must not outweigh all others."""
+    return tuple(
+        max(-4.0, min(4.0, (value - mean) / deviation))
+        for value, mean, deviation in zip(values, centre, scale, strict=True)
+    )
+
+
+def _dot(weights: Sequence[float], heads: Sequence[float]) -> float:
+    """The first weight as a constant, the others times the heads."""
+    return weights[0] + sum(map(float.__mul__, weights[1:], heads))
