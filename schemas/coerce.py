@@ -167,6 +167,9 @@ class Fitter:
             ):
                 self._doubt(value)
             return value
+        if names == ["array"] and isinstance(value, str | int | float):
+            self._note("wrapped", pointer, value, f"[{_short(value)}]")
+            return [value]
         if isinstance(value, str):
             return self._from_string(value, names, pointer)
         if "string" in names and place is not None and (raw := self._raw.get(place)) is not None:

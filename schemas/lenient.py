@@ -167,7 +167,6 @@ class Reader(Levels):
         pos = self.pos
         if len(self.nodes) > 1 and self.nodes[-1] and isinstance(self.nodes[-2], list):
             self._insert_closer(pos)
-            self._drop_comma()
             self.state = "item"
             return
         if not self.nodes[-1] and char == "{":

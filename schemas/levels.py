@@ -131,7 +131,7 @@ class Levels(Builder):
         self._regret()
         above = next((up for up, closer in enumerate(reversed(self.stack)) if closer == char), 0)
         insert = COST["closer-inserted"] * above if above else 99.0
-        replace = COST["closer-replaced"]
+        replace = COST["closer-replaced"] + (0.6 if above else 0.0)
         if len(self.nodes) == 1 and not self._ends_here(pos + 1):
             replace += 2.0
         choice = self._choose(pos, [insert, replace, COST["closer-dropped"]])

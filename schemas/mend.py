@@ -132,6 +132,9 @@ class _Work:
                 fitted = None
             else:
                 allowed = all(edit.kind in self.accept for edit in fitter.edits)
+                if any(edit.operation == "wrapped" for edit in fitter.edits):
+                    # A bracket may be what is missing: then this scalar is not the only item.
+                    allowed = allowed and all(edit.kind == "lossless" for edit in edits)
                 if fitter.edits and allowed and self.schema.is_valid(fitted):
                     candidate = _Candidate(
                         fitted,
