@@ -1,10 +1,11 @@
 """The store of one machine: SQLite in WAL mode.
 
-Durability: `synchronous=FULL`, so a committed batch survives a power cut as well as a `kill -9`. What the
-process had queued and not yet committed is lost with it: at most the last 50 ms (`interval_s`) plus one
-commit, and never anything that `flush` has returned for. `benchmarks/ledger.py` has the numbers behind both: a
-commit costs about 0.25 ms of CPU whether it syncs or not, so that twenty a second are 0.5 % of a core at any
-load, and the fsync waits in a thread that no request waits for.
+Durability: whatever ends the process, nothing is lost that `begin` or `settle` returned for: each record is in the
+journal (`proxy.stores.journal`) before it is queued, and a batch that was committed is in the file. A power cut may
+take what was not committed yet, at most the last 100 ms (`interval_s`) plus one commit, and never anything that
+`flush` has returned for: `synchronous=FULL`, so that a commit is on the disk. `benchmarks/ledger.py` has the
+numbers behind this: a commit costs a few hundred microseconds of CPU whether it syncs or not, so that ten a
+second are cheap at any load, and the fsync waits in a thread that no request waits for.
 
 Writes go through one thread (`Writer`), reads through another with a connection that cannot write, so that
 a long report never holds up the ledger. Every read first waits for what was queued before it.
@@ -35,7 +36,8 @@ from proxy.stores.base import (
     StoreFailed,
     UsageReport,
 )
-from proxy.stores.owners import Owner, is_dead, sweep
+from proxy.stores.journal import Journal, read_journal
+from proxy.stores.owners import Owner, dead_owner, is_dead, journals
 from proxy.stores.writer import Writer
 
 T = TypeVar("T")
@@ -53,14 +55,14 @@ def connect(path: Path) -> sqlite3.Connection:
 
 
 class SqliteStore:
-    """A `Store` in one SQLite file; several processes may have it open."""
+    """A `Store` in one SQLite file; several processes may have it open, one thread of each may use it."""
 
     def __init__(
         self,
         path: Path,
         *,
         open_connection: Callable[[Path], sqlite3.Connection] = connect,
-        interval_s: float = 0.05,
+        interval_s: float = 0.1,
         max_waiting: int = 50_000,
     ) -> None:
         """The file is there with its tables, and what dead processes left open is unsettled.
@@ -72,13 +74,14 @@ class SqliteStore:
             connection = open_connection(path)
             try:
                 tables.migrate(connection)
-                self.unsettled_at_start = _unsettle(connection, path)
+                self.unsettled_at_start = _take_over(connection, path)
                 """Attempts of dead processes that never got their outcome."""
             finally:
                 connection.close()
             self._owner = Owner(path)
         except (sqlite3.Error, OSError, ValueError) as error:
             raise StoreFailed(f"cannot open {path}: {error}") from error
+        self._journal = Journal(self._owner.file)
         self._writer = Writer(
             lambda: open_connection(path), self._owner.name, interval_s=interval_s, max_waiting=max_waiting
         )
@@ -94,7 +97,7 @@ class SqliteStore:
     @property
     def failed(self) -> str | None:
         """Why nothing can be written now; None while all is well."""
-        return self._writer.failed
+        return self._writer.failed or self._journal.failed
 
     @property
     def stopped(self) -> bool:
@@ -113,9 +116,11 @@ class SqliteStore:
 
     def begin(self, attempt: Attempt) -> None:
         self._writer.begin(attempt)
+        self._journal.begin(attempt, self._writer.committed)
 
     def settle(self, attempt_id: str, outcome: Outcome) -> None:
         self._writer.settle(attempt_id, outcome)
+        self._journal.settle(attempt_id, outcome, self._writer.committed)
 
     async def flush(self) -> None:
         await self._write(lambda _: None)
@@ -132,7 +137,7 @@ class SqliteStore:
         self._writer.close()
         self._reader.submit(self._close_reader).result()
         self._reader.shutdown()
-        self._owner.release()
+        self._owner.release(keep=self._writer.waiting > 0 or self._writer.lost > 0)
 
     def _close_reader(self) -> None:
         if self._read_connection is not None:
@@ -279,13 +284,19 @@ class SqliteStore:
             raise StoreFailed(f"cannot read {self.path}: {error}") from error
 
 
-def _unsettle(connection: sqlite3.Connection, path: Path) -> int:
-    """How many open attempts of dead processes there were; they are unsettled now."""
-    sweep(path)
+def _take_over(connection: sqlite3.Connection, database: Path) -> int:
+    """What dead processes queued is in the ledger; how many of their attempts are unsettled now."""
     count = 0
-    for (owner,) in connection.execute(tables.OPEN_OWNERS).fetchall():
-        if is_dead(path, owner):
-            count += connection.execute(tables.UNSETTLE, (owner,)).rowcount
+    for path in journals(database):
+        with dead_owner(database, path) as name:
+            if name is not None and path.exists():
+                connection.execute("BEGIN IMMEDIATE")
+                tables.write_attempts(connection, read_journal(path), name)
+                count += connection.execute(tables.UNSETTLE, (name,)).rowcount
+                connection.execute("COMMIT")
+    for (name,) in connection.execute(tables.OPEN_OWNERS).fetchall():
+        if is_dead(database, name):
+            count += connection.execute(tables.UNSETTLE, (name,)).rowcount
     return count
 
 

@@ -58,7 +58,7 @@ class Writer:
         connect: Callable[[], sqlite3.Connection],
         owner: str,
         *,
-        interval_s: float = 0.05,
+        interval_s: float = 0.1,
         max_waiting: int = 50_000,
     ) -> None:
         """Rows are committed at most `interval_s` plus one commit after they were queued."""
@@ -78,6 +78,8 @@ class Writer:
         """Nothing will be written any more: closed, or failed for good."""
         self.lost = 0
         """Outcomes that came when nothing could be written any more."""
+        self.committed = 0
+        """How many of the rows that were queued are on the disk."""
         self._thread = threading.Thread(target=self._run, name="store-writer", daemon=True)
         self._thread.start()
 
@@ -181,6 +183,7 @@ class Writer:
             self._fail(batch, error)
             return False
         self.failed = None
+        self.committed += len(batch) - len(done)
         for job, result, raised in done:
             if not job.future.set_running_or_notify_cancel():
                 continue

@@ -1,0 +1,114 @@
+"""What was queued for the ledger, on the disk's doorstep before the queue: survives the end of the process.
+
+A record is written into the system's page cache by one short write when it is queued, long before its batch is
+committed. So whatever ends the process, `kill -9` included, loses nothing that `begin` or `settle` returned
+for; the next start reads the journal of the dead process into the ledger, where what was committed already
+changes nothing. It is not synced: what a power cut may take is said in `proxy.stores.sqlite`.
+
+The file has two halves, used in turn. A half is used again when all in it is committed; until then nothing is
+written over, and where both are full (the disk refuses the ledger for long) new records are in memory alone.
+Each half is lines of JSON up to a NUL, the first its turn.
+"""
+
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from policies.chat import Usage
+from policies.saved import Saved
+from proxy.stores.base import Attempt, Outcome
+
+_HALF_BYTES = 4 * 1024 * 1024
+
+
+class Journal:
+    """The journal of one process; one thread writes it."""
+
+    def __init__(self, file: int, half_bytes: int = _HALF_BYTES) -> None:
+        """`file` is open for writing, and empty."""
+        self._file = file
+        self._half_bytes = half_bytes
+        self._turn = 0
+        self._at = 0
+        self._full_at = [0, 0]
+        self._written = 0
+        self.failed: str | None = None
+        """Why the last record is in memory alone; None where it is not."""
+        self._start_half()
+
+    def begin(self, attempt: Attempt, committed: int) -> None:
+        """Write an intent; `committed` is how many of all records the ledger has by now."""
+        self._write(_dumps(tuple(attempt)), committed)
+
+    def settle(self, attempt_id: str, outcome: Outcome, committed: int) -> None:
+        """Write an outcome."""
+        self._write(_dumps((attempt_id, *outcome)), committed)
+
+    def _write(self, record: bytes, committed: int) -> None:
+        self._written += 1
+        if self._at + len(record) + 2 > (self._turn % 2 + 1) * self._half_bytes:
+            if committed < self._full_at[(self._turn + 1) % 2]:
+                self.failed = "the journal is full of what the ledger has not taken yet"
+                return
+            self._full_at[self._turn % 2] = self._written - 1
+            self._turn += 1
+            self._start_half()
+        try:
+            os.pwrite(self._file, record + b"\n\0", self._at)
+        except OSError as error:
+            self.failed = f"{type(error).__name__}: {error}"
+            return
+        self._at += len(record) + 1
+        self.failed = None
+
+    def _start_half(self) -> None:
+        start = self._turn % 2 * self._half_bytes
+        header = b"%d\n\0" % self._turn
+        try:
+            os.pwrite(self._file, header, start)
+        except OSError as error:
+            self.failed = f"{type(error).__name__}: {error}"
+        self._at = start + len(header) - 1
+
+
+def read_journal(path: Path, half_bytes: int = _HALF_BYTES) -> Iterator[Attempt | tuple[str, Outcome]]:
+    """What the journal of a dead process holds, oldest first; a record that was cut short ends its half."""
+    halves = []
+    with path.open("rb") as file:
+        for start in (0, half_bytes):
+            file.seek(start)
+            turn, *records = file.read(half_bytes).split(b"\0", 1)[0].split(b"\n")
+            if turn.isdigit():
+                halves.append((int(turn), records))
+    for _, records in sorted(halves, key=lambda half: half[0]):
+        for record in records:
+            item = _item(record)
+            if item is None:
+                break
+            yield item
+
+
+def _dumps(values: tuple[Any, ...]) -> bytes:
+    try:
+        return orjson.dumps(values)
+    except TypeError:  # a lone surrogate, or a number of more than 64 bits
+        return json.dumps(
+            values, default=lambda value: {n: getattr(value, n) for n in value.__slots__}
+        ).encode()
+
+
+def _item(record: bytes) -> Attempt | tuple[str, Outcome] | None:
+    try:
+        values = json.loads(record)
+        if len(values) == len(Attempt._fields):
+            return Attempt(*values)
+        attempt_id, status, usage, cost, purpose, saved, verdict, repairs, *rest = values
+        levers = None if saved is None else Saved(**saved)
+        outcome = Outcome(status, Usage(**usage), cost, purpose, levers, verdict, tuple(repairs), *rest)
+    except (ValueError, TypeError):
+        return None
+    return attempt_id, outcome
