@@ -65,12 +65,22 @@ class Failure:
     """Why a call gave no reply.
 
     `status` is the upstream's HTTP status where it answered at all. `retryable` says that the same
-    call may succeed later or elsewhere; `retry_after_s` is the upstream's own wish. `body` is what the
+    call may succeed later or elsewhere; `unsupported` is a refusal of something that we added to the
+    request and can do without. `retry_after_s` is the upstream's own wish. `body` is what the
     upstream said, as it said it (never logged).
     """
 
     kind: Literal[
-        "status", "connect", "timeout", "broken", "too_large", "malformed", "breaker", "gone", "budget"
+        "status",
+        "connect",
+        "timeout",
+        "broken",
+        "too_large",
+        "malformed",
+        "breaker",
+        "gone",
+        "budget",
+        "unsupported",
     ]
     message: str
     status: int | None = None

@@ -9,6 +9,7 @@ from policies.patching import Patch, merge, patch_for
 from schemas.check import Change, Mended, Problem
 from schemas.compiled import Compiled
 from schemas.mend import compact, mend
+from schemas.subset import Subset
 
 VerdictKind = Literal["none", "exempt", "valid", "repaired", "invalid"]
 EVERYTHING_EXACT = frozenset({"lossless", "choice", "coercion"})
@@ -25,6 +26,8 @@ class Contract:
     schema: Compiled | None = None
     accept: frozenset[str] = EVERYTHING_EXACT
     tools: Mapping[str, Compiled | None] | None = None
+    asked: Subset | None = None
+    """The schema as the provider was given it, where that writes null for what is not there."""
 
     @property
     def binds(self) -> bool:
@@ -109,10 +112,21 @@ def _judge_choice(choice: Choice, contract: Contract) -> Verdict:
     if contract.schema is None:
         return NO_VERDICT
     mended = mend(choice.text or "", contract.schema, contract.accept)
+    if mended.verdict == "invalid" and mended.parsed and contract.asked is not None:
+        mended = _without_stand_ins(mended, contract.schema, contract.asked)
     if mended.verdict == "invalid":
         return Verdict("invalid", problems=mended.problems, patch=_patch_of(mended, contract.schema))
     texts = {choice.index: mended.text} if mended.verdict == "repaired" and mended.text is not None else {}
     return Verdict(mended.verdict, texts, changes=mended.changes)
+
+
+def _without_stand_ins(mended: Mended, schema: Compiled, asked: Subset) -> Mended:
+    """The reading without the nulls that we ourselves had asked for, if it is valid then."""
+    value = asked.without_stand_ins(mended.value)
+    if not schema.is_valid(value):
+        return mended
+    change = Change("null_means_missing", "coercion", (0, 0), "", "null", "")
+    return Mended("repaired", compact(value), value, (*mended.changes, change), parsed=True)
 
 
 def _patch_of(mended: Mended, schema: Compiled) -> Patch | None:

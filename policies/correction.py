@@ -52,11 +52,13 @@ def _called_again(choice: Choice, problems: Sequence[Problem]) -> list[Mapping[s
     answers = []
     for n, call in enumerate(calls):
         mine = [p for p in problems if p.pointer.startswith(f"/tool_calls/{n}/")]
-        text = "Not run, because another call was not valid. Call it again."
+        text = "Not run, because another call was not valid."
         if mine:
-            text = "Not run, this call is not valid:\n" + _listed(mine) + "\nCall the tool again, corrected."
+            text = "Not run, this call is not valid:\n" + _listed(mine)
         answers.append({"role": "tool", "tool_call_id": call["id"], "content": text})
-    return [{"role": "assistant", "content": choice.text, "tool_calls": calls}, *answers]
+    # Without a word of the user many models take the answers for results and go on in prose.
+    again = {"role": "user", "content": "Make the tool calls again, with what was not valid corrected."}
+    return [{"role": "assistant", "content": choice.text, "tool_calls": calls}, *answers, again]
 
 
 def _parts(patch: Patch, problems: Sequence[Problem]) -> str:

@@ -20,6 +20,18 @@ MAX_SCHEMA_CHARS = 32_000
 _WORDS = "\nAnswer with one JSON value that is valid against this JSON Schema, and nothing else:\n"
 
 
+MIN_BROKEN = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """How a model treated the shapes it was asked for: natively constrained replies kept and broken, means refused."""
+
+    kept: int = 0
+    broken: int = 0
+    refused: frozenset[Structure] = frozenset()
+
+
 @dataclass(frozen=True, slots=True)
 class Shaped:
     """The changes of a request that ask for the shape, and whether the answer comes as a tool call."""
@@ -29,29 +41,40 @@ class Shaped:
     as_tool: bool = False
 
 
+NOT_SEEN = Seen()
+AS_ASKED = Shaped()
+
+
 def structure_for(
     setting: Structured,
     can: frozenset[str] | None,
     *,
     inline: bool,
     has_tools: bool,
-    ignores_schema: bool,
+    seen: Seen,
 ) -> Structure:
-    """The means to use for one model.
+    """The means to use for one model, the strongest that it has and that worked.
 
     `inline`: the client itself sent a response_format, which goes on unchanged unless the model is known
     not to take it. `can` None: nothing is known of the model, and nothing is added to what the client
-    wrote. `ignores_schema`: it took schemas before and did not keep to them, so that words are added.
+    wrote. A schema that was taken and not kept to is put in words as well, by way of `object`.
     """
     if setting != "auto":
         return setting
     if can is None or (inline and "json_schema" in can):
         return "as_asked"
-    if "json_schema" in can:
-        return "object" if ignores_schema else "native"
-    if "tools" in can and not has_tools:
+    native_works = "json_schema" in can and "native" not in seen.refused and not ignores_schema(seen)
+    if native_works:
+        return "native"
+    if "tools" in can and not has_tools and "tool" not in seen.refused:
         return "tool"
-    return "object" if "json_object" in can else "prompt"
+    takes_objects = "json_object" in can or "json_schema" in can
+    return "object" if takes_objects and "object" not in seen.refused else "prompt"
+
+
+def ignores_schema(seen: Seen) -> bool:
+    """Whether a backend that accepts schemas does not keep to them: one slip may be bad luck, three are not."""
+    return seen.broken >= MIN_BROKEN and seen.broken * 3 > seen.kept
 
 
 def shape(
@@ -59,7 +82,7 @@ def shape(
 ) -> Shaped:
     """What to change in a request so that its answer has the shape. `subset` is the schema as the provider takes it."""
     if structure == "as_asked":
-        return Shaped()
+        return AS_ASKED
     if structure == "native":
         named = {"name": "answer", "schema": subset, "strict": True}
         return Shaped({"response_format": {"type": "json_schema", "json_schema": named}})

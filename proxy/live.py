@@ -2,15 +2,16 @@
 
 import asyncio
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
+from policies.cards import ModelCard
 from policies.chat import Reply, Usage
 from policies.contract import NO_VERDICT, Contract, Verdict, judge, judge_patch
 from policies.ladder import Attempt
 from policies.money import cost_nanousd
 from policies.patching import Patch
+from policies.structure import AS_ASKED, NOT_SEEN, Shaped, Structure, shape, structure_for
 from proxy.exchange import Order
 from proxy.listener import Listener
 from proxy.selection import Selected
@@ -18,7 +19,9 @@ from proxy.services import Services
 from proxy.stores import base as stores
 from proxy.upstreams.openai import ChatCall
 from proxy.wire.ask import Ask
-from proxy.wire.body import edit
+from proxy.wire.body import REMOVE, edit
+from schemas.families import FamilyName
+from schemas.subset import Subset
 
 INLINE_CHARS = 32_768
 """A reply of more characters is judged in a thread, so that the event loop goes on meanwhile."""
@@ -38,7 +41,7 @@ class Live:
         key: str | None,
         passed: Sequence[tuple[str, str]],
         listener: Listener | None,
-        keep_text: bool,
+        contract: Contract,
     ) -> None:
         self._services = services
         self._ready = services.ready
@@ -48,7 +51,9 @@ class Live:
         self._key = key
         self._passed = passed
         self._listener = listener
-        self._keep_text = keep_text
+        self._contract = contract
+        self._structure: Structure = "as_asked"
+        self._subset: Subset | None = None
         self.first_call: ChatCall | None = None
         self.last_call: ChatCall | None = None
 
@@ -63,52 +68,87 @@ class Live:
         """The call for `order`; its intent is in the ledger before a byte goes out."""
         target = self._selected.target(order.model)
         provider = self._ready.snapshot.providers[target.card.provider]
+        upstream = self._ready.upstreams[provider.name]
         upstream_name = target.card.name or target.asked
-        body = edit(self._ask.body, self._ask.doc, self._changes(order, upstream_name, provider.stream_usage))
+        shaped = self._shape(order, target.card, upstream.family)
+        changes = dict(self._ask.own) | dict(shaped.changes)
+        if self._ask.model != upstream_name:
+            changes["model"] = upstream_name
+        messages = shaped.messages if shaped.messages is not None else order.messages
+        if messages is not None:
+            changes["messages"] = list(messages)
+        if self._ask.stream and provider.stream_usage and not self._ask.include_usage:
+            changes["stream_options"] = (self._ask.doc.get("stream_options") or {}) | {"include_usage": True}
+        self._begin(order, target.card, upstream_name)
+        self.last_call = ChatCall(
+            upstream,
+            self._ask.endpoint,
+            edit(self._ask.body, self._ask.doc, changes),
+            self._passed,
+            stream=self._ask.stream,
+            keep_text=self._contract.binds,
+            ask_usage=self._ask.include_usage,
+            model=order.model,
+            as_tool=shaped.as_tool,
+            added=tuple(shaped.changes),
+        )
+        self.first_call = self.first_call or self.last_call
+        return self.last_call
+
+    def _begin(self, order: Order, card: ModelCard, upstream_name: str) -> None:
+        controls = self._ask.controls
         self._services.store.begin(
             stores.Attempt(
                 f"{self._id}.{order.number}",
                 self._id,
                 time.time_ns(),
                 self._selected.route.name,
-                target.card.alias,
+                card.alias,
                 upstream_name,
-                provider.name,
+                card.provider,
                 self._key,
-                self._ask.controls.run,
-                self._ask.controls.step,
+                controls.run,
+                controls.step,
                 order.number,
                 order.purpose,
                 self._ask.stream,
             )
         )
-        self.last_call = ChatCall(
-            self._ready.upstreams[provider.name],
-            self._ask.endpoint,
-            body,
-            self._passed,
-            stream=self._ask.stream,
-            keep_text=self._keep_text,
-            ask_usage=self._ask.include_usage,
-            model=order.model,
-        )
-        self.first_call = self.first_call or self.last_call
-        return self.last_call
 
-    def _changes(self, order: Order, upstream_name: str, stream_usage: bool) -> Mapping[str, Any]:
-        """What of the client's body must differ upstream."""
-        changes = dict(self._ask.own)
-        if self._ask.model != upstream_name:
-            changes["model"] = upstream_name
-        if order.messages is not None:
-            changes["messages"] = list(order.messages)
-        if self._ask.stream and stream_usage and not self._ask.include_usage:
-            changes["stream_options"] = (self._ask.doc.get("stream_options") or {}) | {"include_usage": True}
-        return changes
+    def _shape(self, order: Order, card: ModelCard, family: FamilyName) -> Shaped:
+        """How this model is asked for the shape of its answer; remembers what was used, for the verdict on it."""
+        schema = order.patch.schema if order.patch is not None else self._contract.schema
+        self._structure, self._subset = "as_asked", None
+        if schema is None:
+            return AS_ASKED
+        inline = "response_format" in self._ask.doc and order.patch is None
+        structure = structure_for(
+            self._selected.route.structured,
+            card.can,
+            inline=inline,
+            has_tools=bool(self._ask.doc.get("tools")),
+            seen=self._services.seen.get(card.alias, NOT_SEEN),
+        )
+        if structure == "as_asked" and order.patch is not None and "response_format" in self._ask.doc:
+            structure = "native"  # the client's own schema would forbid the answer to a patch
+        if structure in ("native", "tool"):
+            self._subset = self._services.subset(schema, family)
+            if self._subset.schema is None:
+                structure, self._subset = "prompt", None
+        self._structure = structure
+        if structure == "prompt" and order.purpose in ("reask", "patch"):
+            return AS_ASKED  # the correction tells the schema already
+        given = self._subset.schema if self._subset is not None else None
+        shaped = shape(structure, schema, given, order.messages or self._ask.messages)
+        if inline and structure in ("tool", "prompt"):
+            return replace(shaped, changes={"response_format": REMOVE} | dict(shaped.changes))
+        return shaped
 
     async def judge(self, reply: Reply, contract: Contract, patch: Patch | None) -> Verdict:
         if not contract.binds:
             return NO_VERDICT
+        if self._subset is not None and self._subset.null_means_missing and patch is None:
+            contract = replace(contract, asked=self._subset)
         if _length(reply) > INLINE_CHARS:
             return await asyncio.to_thread(_judge, reply, contract, patch)
         return _judge(reply, contract, patch)
@@ -141,8 +181,21 @@ class Live:
                 else (attempt.first_byte_s - attempt.started_s) * 1000,
             ),
         )
+        self._observe(target.card.alias, attempt)
         self._services.telemetry.attempt_ended(self._selected.route.name, target.card.alias, attempt)
         return attempt
+
+    def _observe(self, alias: str, attempt: Attempt) -> None:
+        """Remember how the model treated the shape it was asked for."""
+        if self._structure == "as_asked":
+            return
+        seen = self._services.seen.get(alias, NOT_SEEN)
+        if attempt.failure is not None and attempt.failure.kind == "unsupported":
+            seen = replace(seen, refused=seen.refused | {self._structure})
+        elif self._structure == "native" and attempt.verdict.kind in ("valid", "repaired", "invalid"):
+            broken = attempt.verdict.kind == "invalid"
+            seen = replace(seen, kept=seen.kept + (not broken), broken=seen.broken + broken)
+        self._services.seen[alias] = seen
 
 
 def _judge(reply: Reply, contract: Contract, patch: Patch | None) -> Verdict:

@@ -12,6 +12,7 @@ from cachetools import LRUCache
 
 from policies.contract import Contract
 from policies.route import Route
+from policies.structure import Seen
 from proxy.counters import Counter
 from proxy.listener import Listener
 from proxy.snapshot import Key, Snapshot
@@ -22,7 +23,9 @@ from proxy.upstreams.openai import OpenAIUpstream
 from proxy.upstreams.transport import Transport
 from proxy.wire.body import dump
 from schemas.compiled import Compiled, compile_schema
+from schemas.families import FamilyName
 from schemas.registry import SchemaRegistry
+from schemas.subset import Subset, compile_subset
 
 DEFAULT = "default"
 INLINE_SCHEMAS = 512
@@ -58,6 +61,12 @@ class Services:
     """Providers' own lists of models, with the time until which they are believed."""
     inline: LRUCache[bytes, Compiled] = field(default_factory=lambda: LRUCache(INLINE_SCHEMAS))
     """Schemas that came with requests, by the hash of their text."""
+    seen: dict[str, Seen] = field(default_factory=dict)
+    """How models treated the shapes they were asked for, by alias."""
+    subsets: LRUCache[tuple[str, FamilyName], Subset] = field(
+        default_factory=lambda: LRUCache(INLINE_SCHEMAS)
+    )
+    """Schemas in the words of a provider family, by version and family."""
     listeners: set[Listener] = field(default_factory=set)
     """Streams under way, so that a shutdown can end them with an error event."""
     draining: bool = False
@@ -76,6 +85,13 @@ class Services:
         found = self.inline.get(key)
         if found is None:
             found = self.inline[key] = compile_schema(schema)
+        return found
+
+    def subset(self, schema: Compiled, family: FamilyName) -> Subset:
+        """The schema in the words of a provider family."""
+        found = self.subsets.get((schema.version, family))
+        if found is None:
+            found = self.subsets[schema.version, family] = compile_subset(schema, family)
         return found
 
     def contract_of(self, route: Route) -> Contract:

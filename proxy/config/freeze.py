@@ -92,9 +92,12 @@ def _route(name: str, given: RouteModel) -> Route:
         repair=Repair(
             accept=frozenset(given.repair.accept),
             reask=given.repair.reask,
+            patch=given.repair.patch,
             escalate=given.repair.escalate,
             give_up=given.repair.give_up,
         ),
+        structured=given.structured,
+        tools=given.tools,
         stream=given.stream,
         context=ContextRule(given.context.policy, given.context.budget_tokens),
         limits=Limits(given.limits.attempts, given.limits.cost_usd, given.limits.deadline_s),

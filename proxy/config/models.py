@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
-from policies.route import ContextPolicy, ContextRule, GiveUp, Limits, Repair, Route, StreamMode
+from policies.route import ContextPolicy, ContextRule, GiveUp, Limits, Repair, Route, StreamMode, Structured
 from proxy.config.environ import FromEnvironment
 from proxy.config.tree import resolved
 from proxy.snapshot import Provider, Secret, Server, Timeouts
@@ -253,6 +253,10 @@ class RepairModel(_Strict):
     reask: Annotated[Whole, Field(ge=0, le=10)] = Field(
         default=_REPAIR.reask, description="How often the same model is asked again and told what was wrong."
     )
+    patch: Truth = Field(
+        default=_REPAIR.patch,
+        description="Ask again only for the parts that were wrong, where the rest of the answer can stay.",
+    )
     escalate: Truth = Field(default=_REPAIR.escalate, description="Go on with the next model of the ladder.")
     give_up: GiveUp = Field(
         default=_REPAIR.give_up,
@@ -297,6 +301,14 @@ class RouteModel(_Strict):
     )
     repair: RepairModel = Field(
         default_factory=RepairModel, description="How far it goes for a valid answer."
+    )
+    structured: Structured = Field(
+        default=_ROUTE.structured,
+        description="How a model is asked for the schema: `native` response_format, `object` json_object and words, `tool` a forced tool call, `prompt` words alone, `as_asked` nothing added; `auto` the strongest that the model `can`.",
+    )
+    tools: Literal["check", "pass"] = Field(
+        default=_ROUTE.tools,
+        description="Arguments of tool calls are validated against the request's tools (`check`), or not looked at (`pass`).",
     )
     stream: StreamMode = Field(
         default=_ROUTE.stream,

@@ -61,7 +61,7 @@ async def complete(services: Services, visit: Visit) -> web.StreamResponse:
         key=visit.key.name if visit.key else None,
         passed=passed,
         listener=listener,
-        keep_text=plan.contract.binds,
+        contract=plan.contract,
     )
     if listener is not None:
         services.listeners.add(listener)

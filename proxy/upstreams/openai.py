@@ -14,9 +14,12 @@ from policies.chat import Failure, Reply, Usage
 from proxy.snapshot import Provider
 from proxy.upstreams.transport import Response, Target, Transport, TransportError
 from proxy.wire import headers as wire_headers
-from proxy.wire.chat import Accumulator, Chunk, Piece, Unreadable, Whole, as_events, read_reply
+from proxy.wire.body import dump
+from proxy.wire.chat import Accumulator, Chunk, Piece, Unreadable, Whole, as_events, read_object, read_reply
 from proxy.wire.errors import complete_error_body
 from proxy.wire.sse import Splitter, TooLong, frame
+from proxy.wire.untool import untool
+from schemas.families import FamilyName
 
 MAX_REPLY_BYTES = 32 * 1024 * 1024
 MAX_ERROR_BYTES = 64 * 1024
@@ -37,6 +40,7 @@ class OpenAIUpstream:
         own += [(name.lower(), value.reveal()) for name, value in provider.headers.items()]
         if provider.api_key is not None:
             own.append(_credential(provider.api_key_header, provider.api_key.reveal()))
+        self.family = _family(self.target.host)
         self._own = tuple(own)
         self._names = frozenset(name for name, _ in own)
         self._json = (("content-type", "application/json"), *self._own)
@@ -62,6 +66,15 @@ def _credential(header: str, key: str) -> tuple[str, str]:
     return ("authorization", f"Bearer {key}") if header.lower() == "authorization" else (header.lower(), key)
 
 
+def _family(host: str) -> FamilyName:
+    """Which words of JSON Schema a provider's structured output understands, by where it lives."""
+    if host == "api.openai.com" or host.endswith((".openai.azure.com", ".cognitiveservices.azure.com")):
+        return "openai-strict"
+    if host.endswith("anthropic.com"):
+        return "anthropic"
+    return "gemini" if host.endswith("googleapis.com") else "grammar"
+
+
 class ChatCall:
     """One call to `/chat/completions` or `/completions`; see `proxy.exchange.Call`."""
 
@@ -76,6 +89,8 @@ class ChatCall:
         keep_text: bool,
         ask_usage: bool,
         model: str,
+        as_tool: bool = False,
+        added: Sequence[str] = (),
     ) -> None:
         self._upstream = upstream
         self._endpoint = endpoint
@@ -83,6 +98,8 @@ class ChatCall:
         self._headers = headers
         self._stream = stream
         self._ask_usage = ask_usage
+        self._as_tool = as_tool
+        self._added = added
         self.model = model
         self._gathered = Accumulator(keep_text=keep_text)
         self._response: Response | None = None
@@ -110,13 +127,14 @@ class ChatCall:
             self.first_byte_s = time.monotonic()
             self.reply_headers = wire_headers.from_upstream(response.headers)
             if response.status != 200:
-                self._result = await refusal(response, self.reply_headers)
+                self._result = await refusal(response, self.reply_headers, self._added)
             elif (response.header("content-type") or "").startswith("text/event-stream"):
                 async with aclosing(self._events(response)) as batches:
                     async for batch in batches:
                         yield batch
             else:
-                self._result = read_reply(await response.read(MAX_REPLY_BYTES))
+                body = await response.read(MAX_REPLY_BYTES)
+                self._result = read_reply(dump(untool(read_object(body))) if self._as_tool else body)
                 if self._stream:
                     yield self._replayed(self._result)
         except TransportError as error:
@@ -151,6 +169,8 @@ class ChatCall:
         """The pieces in `events`, and the event that ends the stream where there is one."""
         pieces: list[Piece] = []
         for data in events:
+            if self._as_tool and data.startswith(b"{"):
+                data = dump(untool(read_object(data)))  # noqa: PLW2901  as the client asked for it
             chunk = self._gathered.feed(data)
             if self.head is None and chunk.doc is not None:
                 self.head = {k: chunk.doc[k] for k in _HEAD if k in chunk.doc}
@@ -217,13 +237,20 @@ class ChatCall:
             self._response.abort()
 
 
-async def refusal(response: Response, headers: tuple[tuple[str, str], ...]) -> Failure:
-    """An answer that is not 200, as a failure that keeps what the upstream said."""
+async def refusal(
+    response: Response, headers: tuple[tuple[str, str], ...], added: Sequence[str] = ()
+) -> Failure:
+    """An answer that is not 200, as a failure that keeps what the upstream said.
+
+    `added` are members that we put into the request: a refusal that names one is `unsupported`.
+    """
     status = response.status
     body = await response.read(MAX_ERROR_BYTES)
     if status < 400:  # a redirect followed with a key would hand it to a stranger
         return Failure("malformed", f"The upstream answered {status}, which is not followed.")
     message, whole = complete_error_body(body, status)
+    if status in (400, 422) and any(name in message for name in added):
+        return Failure("unsupported", message, status, True, 0.0, body=whole or b"", headers=headers)
     said = dict(headers)
     wish = said.get("x-should-retry")
     retryable = wish != "false" and (status in (408, 409, 429) or status >= 500)

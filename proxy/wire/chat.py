@@ -41,11 +41,17 @@ def loads(data: bytes) -> Any:
         raise Unreadable("the upstream's answer is not JSON") from None
 
 
-def read_reply(body: bytes) -> Reply:
-    """The reply in a whole body. Raises Unreadable."""
-    doc = loads(body)
+def read_object(data: bytes) -> dict[str, Any]:
+    """The JSON object in `data`. Raises Unreadable."""
+    doc = loads(data)
     if not isinstance(doc, dict):
         raise Unreadable("the upstream's answer is not a JSON object")
+    return doc
+
+
+def read_reply(body: bytes) -> Reply:
+    """The reply in a whole body. Raises Unreadable."""
+    doc = read_object(body)
     raw = doc.get("choices")
     choices = (
         tuple(_choice(i, c) for i, c in enumerate(raw) if isinstance(c, dict))
@@ -180,9 +186,7 @@ class Accumulator:
         """Take one event's data. Raises Unreadable."""
         if data == DONE or data.strip() == DONE:
             return Chunk(data, None)
-        doc = loads(data)
-        if not isinstance(doc, dict):
-            raise Unreadable("an event of the stream is not a JSON object")
+        doc = read_object(data)
         if doc.get("error") is not None and not doc.get("choices"):
             return Chunk(data, doc, error=True)
         usage = doc.get("usage")

@@ -61,7 +61,7 @@ def test_every_tool_call_is_answered_and_the_wrong_one_told_why():
     problem = Problem("/tool_calls/0/function/arguments", "json", "not JSON")
     said = Reply((Choice(0, None, "tool_calls", calls),), None)
     asked = reask(MESSAGES, said, invalid(problem), None)[2:]
-    assert [m["role"] for m in asked] == ["assistant", "tool", "tool"]
+    assert [m["role"] for m in asked] == ["assistant", "tool", "tool", "user"]
     assert asked[0]["tool_calls"][1]["id"] == asked[2]["tool_call_id"] == "call_1"
     assert "not JSON" in asked[1]["content"]
     assert "another call" in asked[2]["content"]

@@ -108,8 +108,10 @@ models:
   mini: {{provider: up, name: up-mini, price: {{input: 1, output: 2}}}}
   big: {{provider: up, name: up-big, price: {{input: 10, output: 20}}}}
   "fx-*": {{provider: up}}
+{models}
 schemas:
   age: {{type: object, properties: {{age: {{type: integer}}}}, required: [age], additionalProperties: false}}
+{schemas}
 routes:
   default: {{ladder: [mini]}}
   age: {{ladder: [mini, big], schema: age}}
@@ -117,14 +119,15 @@ routes:
   open: {{ladder: [mini, big], stream: pass}}
   short: {{ladder: [mini], context: {{policy: recent, budget_tokens: 40}}}}
   closed: {{ladder: [mini], passthrough: false}}
+{routes}
 {more}
 """
 
 
 @contextlib.asynccontextmanager
-async def proxy(upstream: Upstream, more: str = "") -> AsyncIterator[App]:
+async def proxy(upstream: Upstream, more="", routes="", models="", schemas="") -> AsyncIterator[App]:
     """A proxy in front of `upstream`; `app.url` is where it listens, `app.client` an official client of it."""
-    text = CONFIG.format(url=upstream.url, more=more)
+    text = CONFIG.format(url=upstream.url, more=more, routes=routes, models=models, schemas=schemas)
     app = App(loads(text, name="test", environ={}, base_dir="."), environ={})
     await app.start()
     host, port = await app.listen("127.0.0.1", 0)
