@@ -131,7 +131,9 @@ class Levels(Builder):
         self._regret()
         above = next((up for up, closer in enumerate(reversed(self.stack)) if closer == char), 0)
         insert = COST["closer-inserted"] * above if above else 99.0
-        replace = COST["closer-replaced"] + (0.6 if above else 0.0)
+        # With its own opener further out a closer is hardly a slip for another one.
+        unlikely = 0.6 if above else 0.0
+        replace = COST["closer-replaced"] + unlikely
         if len(self.nodes) == 1 and not self._ends_here(pos + 1):
             replace += 2.0
         choice = self._choose(pos, [insert, replace, COST["closer-dropped"]])
@@ -140,6 +142,7 @@ class Levels(Builder):
                 self._insert_closer(pos)
             self._close_top(pos)
         elif choice == 1:
+            self.cost += unlikely
             self._note("closer-replaced", "choice", pos, pos + 1, self.stack[-1])
             self.pos = pos + 1
             self._pop()
