@@ -22,7 +22,7 @@ from schemas.compiled import Compiled
 from schemas.lenient import Reader
 from schemas.reading import Edit, Reading
 from schemas.scalars import scalars
-from schemas.shape import Shape, branches
+from schemas.shape import Shape, branches, has_strangers
 
 _UNQUOTES = frozenset({"unquoted-string", "number"})
 DEFAULT_ACCEPT = frozenset({"lossless", "choice", "coercion"})
@@ -340,11 +340,11 @@ class _Work:
                     heapq.heappush(
                         queue, (option.cost, next(order), {**plan, option.position: option.choice}, shape)
                     )
-            if reading.closers and not candidate.valid and not guided:
+            if reading.closers and not guided:
                 guided = True
-                heapq.heappush(
-                    queue, (bound, next(order), {}, Shape(self.schema.schema, [self.schema.schema]))
-                )
+                whole = Shape(self.schema.schema, [self.schema.schema])
+                if not candidate.valid or has_strangers(reading.value, whole):
+                    heapq.heappush(queue, (bound, next(order), {}, whole))
         if best is not None and self._torn(best):
             best.valid = False
         if best is not None and rival is not None and rival.cost <= best.cost + MARGIN:

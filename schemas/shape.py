@@ -94,3 +94,21 @@ class Shape:
                 if known is None:
                     known = False
         return known
+
+
+def has_strangers(value: Any, shape: Shape) -> bool:
+    """Whether some object in `value` has a key that the schema, which names others there, does not know."""
+    pending: list[tuple[Any, Shape]] = [(value, shape)]
+    while pending:
+        node, here = pending.pop()
+        if isinstance(node, dict):
+            for key, inner in node.items():
+                if here.knows(key) is False:
+                    return True
+                if isinstance(inner, dict | list):
+                    pending.append((inner, here.member(key)))
+        elif isinstance(node, list):
+            pending.extend(
+                (inner, here.item(at)) for at, inner in enumerate(node) if isinstance(inner, dict | list)
+            )
+    return False

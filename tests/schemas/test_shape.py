@@ -1,4 +1,4 @@
-from schemas.shape import Shape, branches, resolve
+from schemas.shape import Shape, branches, has_strangers, resolve
 
 SCHEMA = {
     "anyOf": [{"$ref": "#/$defs/a"}, {"properties": {"b": {"type": "string"}}}],
@@ -29,3 +29,9 @@ def test_a_reference_elsewhere_is_not_followed():
     assert resolve({}, "https://example.com/a") is None
     assert resolve({"a": [1]}, "#/a/7") is None
     assert resolve({"a/b": {"c": 1}}, "#/a~1b/c") == 1
+
+
+def test_a_key_that_the_schema_does_not_name_is_a_stranger():
+    shape = Shape(SCHEMA, [SCHEMA])
+    assert has_strangers({"c": [{"d": 1, "e": 2}]}, shape)
+    assert not has_strangers({"c": [{"d": {"e": 2}}], "b": ""}, shape)
