@@ -21,6 +21,7 @@ from proxy.handlers.completions import complete
 from proxy.handlers.models import models
 from proxy.handlers.passthrough import passthrough
 from proxy.handlers.schemas import bind, refused_schema, schemas
+from proxy.handlers.usage import usage
 from proxy.server import Server
 from proxy.services import Services, make_ready
 from proxy.snapshot import Snapshot
@@ -234,6 +235,8 @@ class App:
         first = path.split("/", 1)[0]
         if first == "models" and method == "GET":
             return models
+        if path == "usage" and method == "GET":
+            return usage
         if first == "schemas":
             return schemas
         if first == "routes":

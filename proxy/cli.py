@@ -85,6 +85,10 @@ def parser() -> argparse.ArgumentParser:
     )
     _config(check, "default: ./tailrace.yaml")
     check.set_defaults(run=_check)
+    from proxy.commands import mend, usage  # noqa: PLC0415  not before main has seen whose package this is
+
+    for command in (usage, mend):
+        command.add(commands)
     return top
 
 

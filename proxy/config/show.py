@@ -8,6 +8,8 @@ from policies.cards import ModelCard
 from policies.route import Route
 from proxy.config.checks import is_loopback
 from proxy.snapshot import Key, Provider, Snapshot
+from schemas.compiled import compile_schema
+from schemas.lint import lint
 
 _PICO_PER_USD_PER_MILLION = 10**6
 _NANO = 10**9
@@ -58,12 +60,29 @@ def warnings(snapshot: Snapshot) -> Iterator[str]:
     for card in snapshot.models.values():
         if card.price is None and card.name is not None:
             yield f"model {card.alias}: unpriced; its cost is unknown and no budget can count it"
+    yield from _schema_warnings(snapshot)
     for name, route in snapshot.routes.items():
         if name in snapshot.models:
             yield f"route {name}: hides the model of this name; clients reach that one as provider/name only"
         yield from _route_warnings(snapshot, route)
     if "default" not in snapshot.routes:
         yield "no default route: a request has to name a route or a model alias"
+
+
+def _schema_warnings(snapshot: Snapshot) -> Iterator[str]:
+    """What is odd about a schema, and what the providers that are asked for it will not enforce themselves."""
+    from proxy.upstreams.openai import family_of  # noqa: PLC0415  brings the network's modules
+    from proxy.upstreams.transport import Target  # noqa: PLC0415
+
+    for name, schema in snapshot.schemas.items():
+        asked = [
+            alias for route in snapshot.routes.values() if route.schema == name for alias in route.ladder
+        ]
+        providers = {c.provider for a in asked if (c := snapshot.card_for(a)) is not None}
+        families = {family_of(Target.parse(snapshot.providers[p].base_url).host) for p in providers}
+        for finding in lint(compile_schema(schema), sorted(families)):
+            problem = finding.problem
+            yield f"schema {name}: {finding.severity} at {problem.pointer or '/'}: {problem.message}"
 
 
 def _route_warnings(snapshot: Snapshot, route: Route) -> Iterator[str]:

@@ -40,7 +40,7 @@ class OpenAIUpstream:
         own += [(name.lower(), value.reveal()) for name, value in provider.headers.items()]
         if provider.api_key is not None:
             own.append(_credential(provider.api_key_header, provider.api_key.reveal()))
-        self.family = _family(self.target.host)
+        self.family = family_of(self.target.host)
         self._own = tuple(own)
         self._names = frozenset(name for name, _ in own)
         self._json = (("content-type", "application/json"), *self._own)
@@ -66,7 +66,7 @@ def _credential(header: str, key: str) -> tuple[str, str]:
     return ("authorization", f"Bearer {key}") if header.lower() == "authorization" else (header.lower(), key)
 
 
-def _family(host: str) -> FamilyName:
+def family_of(host: str) -> FamilyName:
     """Which words of JSON Schema a provider's structured output understands, by where it lives."""
     if host == "api.openai.com" or host.endswith((".openai.azure.com", ".cognitiveservices.azure.com")):
         return "openai-strict"

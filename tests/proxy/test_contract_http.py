@@ -19,12 +19,12 @@ PERSON = {
 }
 GOOD = {"name": "Ann Example of Paris", "age": 31}
 TEXT = json.dumps(GOOD)
-MORE = f"""
-  person: {{ladder: [mini, big], schema: person}}
-  live: {{ladder: [mini, big], schema: person, stream: checked}}
-  native: {{ladder: [able], schema: person}}
-  tooled: {{ladder: [tooled], schema: person}}
-  wordy: {{ladder: [wordy], schema: person}}
+MORE = """
+  person: {ladder: [mini, big], schema: person}
+  live: {ladder: [mini, big], schema: person, stream: checked}
+  native: {ladder: [able], schema: person}
+  tooled: {ladder: [tooled], schema: person}
+  wordy: {ladder: [wordy], schema: person}
 """
 MODELS = """
   able: {provider: up, name: up-able, can: [json_schema]}

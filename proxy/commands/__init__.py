@@ -1,0 +1,1 @@
+"""Commands of `python -m proxy` beside serving: each file adds one."""
