@@ -6,12 +6,13 @@ that one added message costs one message. The object belongs to its caller; noth
 
 import math
 from array import array
+from collections import Counter as Tally
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 from policies.passages import Form, cut, title_of
-from policies.terms import Lexicon, identifiers, marks
+from policies.terms import Lexicon, identifiers
 from policies.units import LEADING_ROLES, RESULT_ROLES, Message, call_text, has_calls, long_text, text_of
 
 # A term's places are kept in one machine word each: passage number, then how often it stands there.
@@ -20,6 +21,9 @@ _MOST_FREQUENT = (1 << _FREQUENCY_BITS) - 1
 # BM25's usual constants (Robertson & Zaragoza 2009: k1 1.2-2, b 0.75); chats and contracts were flat around them.
 SATURATION = 1.2
 LENGTH_WEIGHT = 0.75
+
+
+ALONE, TURN, PROSE = 0, 1, 2
 
 
 class Counting(Protocol):
@@ -34,7 +38,10 @@ class Counting(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """A passage of message `message`: the characters `start` to `end` of its text, or all of it where `whole`."""
+    """A passage of message `message`: the characters `start` to `end` of its text, or all of it where `whole`.
+
+    `tokens` is exact for a whole message with its frame, an estimate for a passage.
+    """
 
     message: int
     start: int
@@ -48,12 +55,15 @@ class Index:
     """The pieces of `messages` and the places of their words."""
 
     __slots__ = (
+        "_identifiers",
         "_lengths",
         "_places",
+        "_terms",
+        "calling",
         "counting",
         "counts",
         "first_piece",
-        "identifiers",
+        "kinds",
         "lexicon",
         "messages",
         "pieces",
@@ -78,10 +88,14 @@ class Index:
         """The number of each message's unit."""
         self.titles: dict[int, str] = {}
         """Of pieces that are records: their titles, in lower case."""
-        self.identifiers: list[tuple[str, ...]] = []
-        """Ids, dates and other words of one meaning in each piece."""
+        self.kinds = bytearray()
+        """Of each piece: TURN, PROSE or ALONE, which says what its neighbours are to it."""
+        self.calling = 0
+        """How many messages call tools."""
         self.words = 0
         self._lengths = array("L")
+        self._terms: list[tuple[str, ...]] = []
+        self._identifiers: dict[int, frozenset[str]] = {}
         self._places: dict[str, array[int]] = {}
 
     def follow(self, messages: Sequence[Message]) -> int:
@@ -110,6 +124,10 @@ class Index:
         following = message + 1
         end = self.first_piece[following] if following < len(self.first_piece) else len(self.pieces)
         return range(self.first_piece[message], end)
+
+    def pieces_in(self, tokens: int) -> int:
+        """About how many pieces `tokens` are."""
+        return max(0, tokens) * len(self.pieces) // max(1, sum(self.counts))
 
     def rarity(self, term: str) -> float:
         """BM25's inverse document frequency of a term; 0 where it does not occur."""
@@ -143,15 +161,16 @@ class Index:
                 frequency + base + slope * lengths[piece]
             )
 
-    def terms_of(self, piece: int) -> dict[str, int]:
-        """The terms of a piece, marks included, and how often each stands there."""
-        text = self.text(piece)
-        found: dict[str, int] = {}
-        for term in self.lexicon.terms(text):
-            found[term] = found.get(term, 0) + 1
-        for mark in marks(text):
-            found[mark] = 1
-        return found
+    def terms_of(self, piece: int) -> tuple[str, ...]:
+        """The different terms of a piece, marks included."""
+        return self._terms[piece]
+
+    def identifiers(self, piece: int) -> frozenset[str]:
+        """Ids, dates and other words of one meaning in a piece. Found when first asked for: only sessions do."""
+        known = self._identifiers.get(piece)
+        if known is None:
+            known = self._identifiers[piece] = frozenset(identifiers(self.text(piece)))
+        return known
 
     def _in_common(self, messages: Sequence[Message]) -> int:
         most = min(len(self.messages), len(messages))
@@ -168,6 +187,8 @@ class Index:
         self.messages.append(message)
         self.counts.append(self.counting.count_message(message))
         self.first_piece.append(len(self.pieces))
+        self.calling += has_calls(message)
+        places = self._places
         # As `units_of` has it: a result belongs to what stands before it.
         if at == 0 or message.get("role") not in RESULT_ROLES:
             self.units.append(at)
@@ -175,43 +196,53 @@ class Index:
         for piece in self._cut(at, message):
             number = len(self.pieces)
             self.pieces.append(piece)
+            self.kinds.append(self._kind(piece, message))
             if piece.form == "records" and (title := title_of(self.text(number))):
                 self.titles[number] = title.lower()
-            self.identifiers.append(tuple(identifiers(self.text(number))))
-            terms = self.terms_of(number)
-            length = sum(terms.values())
-            self._lengths.append(length)
-            self.words += length
-            for term, often in terms.items():
-                place = number << _FREQUENCY_BITS | min(often, _MOST_FREQUENT)
-                places = self._places.get(term)
-                if places is None:
-                    self._places[term] = array("Q", (place,))
+            found = self.lexicon.described(self.text(number))
+            frequencies = Tally(found)
+            self._terms.append(tuple(frequencies))
+            self._lengths.append(len(found))
+            self.words += len(found)
+            base = number << _FREQUENCY_BITS
+            for term, often in frequencies.items():
+                place = base | min(often, _MOST_FREQUENT)
+                known = places.get(term)
+                if known is None:
+                    places[term] = array("Q", (place,))
                 else:
-                    places.append(place)
+                    known.append(place)
+
+    def _kind(self, piece: Piece, message: Message) -> int:
+        if piece.whole:
+            return TURN if message.get("role") in ("user", "assistant") and not has_calls(message) else ALONE
+        return PROSE if piece.form == "prose" else ALONE
 
     def _cut(self, at: int, message: Message) -> list[Piece]:
         text = long_text(message)
         parts = cut(text)
-        if len(parts.passages) > 1 and message.get("role") not in LEADING_ROLES:
-            return [
-                Piece(at, p.start, p.end, False, parts.form, self.counting.count_text(text[p.start : p.end]))
-                for p in parts.passages
-            ]
-        return [Piece(at, 0, 0, True, "prose", self.counts[at])]
+        if len(parts.passages) < 2 or message.get("role") in LEADING_ROLES:
+            return [Piece(at, 0, 0, True, "prose", self.counts[at])]
+        # Counting each passage would cost as much as all else here; what is sent in the end is counted.
+        share = self.counts[at] / len(text)
+        return [
+            Piece(at, p.start, p.end, False, parts.form, 1 + int(share * (p.end - p.start)))
+            for p in parts.passages
+        ]
 
     def _forget_last(self) -> None:
         for number in reversed(self.of_message(len(self.messages) - 1)):
-            for term in self.terms_of(number):
+            for term in self._terms.pop():
                 places = self._places[term]
                 places.pop()
                 if not places:
                     del self._places[term]
             self.words -= self._lengths.pop()
             self.pieces.pop()
-            self.identifiers.pop()
+            self.kinds.pop()
+            self._identifiers.pop(number, None)
             self.titles.pop(number, None)
-        self.messages.pop()
+        self.calling -= has_calls(self.messages.pop())
         self.counts.pop()
         self.unit_of.pop()
         if self.units[-1] == len(self.messages):

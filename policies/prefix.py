@@ -21,14 +21,20 @@ from policies.selection import Selection, excerpt
 from policies.sessions import fill_session, is_session
 from policies.terms import has_speaker
 from policies.trimming import REPLY_OPENING, Trimmed, recent, untouched
-from policies.units import RESULT_ROLES, Message, last_user, leading
+from policies.units import RESULT_ROLES, Message, last_user, leading, text_of
 
 RECALLED = "From earlier in this conversation:"
 RECALL_SOURCE = -1
 """Stands for "no message of the request" among the sources of what was sent."""
-FROZEN_SHARE = 0.62
+FROZEN_SHARE = 0.5
 """Share of the budget that a new prefix takes; the rest is for the recall block and for turns to come."""
-RECALL_PART = 0.6
+RECALL_MOST = 16_000
+"""Tokens of a recall block at most: beyond, it is neither read with care nor made in a few milliseconds."""
+MANY_LINES = 300
+"""Lines of a recall block from which counting it exactly would take milliseconds."""
+MOST_NEW_TURNS = 2
+"""User messages that may have come since the last request: one, or two sent in a row."""
+RECALL_PART = 0.4
 """Of what reading the left-out part from the cache would cost, the part that the recall block may cost."""
 
 
@@ -91,8 +97,7 @@ def trim_on(
     """
     known = index.follow(messages)
     total = sum(index.counts) + overhead_tokens
-    goes_on = sent is not None and known >= sent.length and len(messages) > sent.length
-    if goes_on and sent is not None:
+    if sent is not None and _is_next_turn(messages, sent, known):
         continuation = _Continuation(index, sent, budget_tokens, caching, overhead_tokens)
         if total <= budget_tokens and continuation.unshortened:
             return _all_of_it(index, total, caching, continuation)
@@ -105,6 +110,13 @@ def trim_on(
     else:
         fresh_budget = budget_tokens
     return _anew(index, (fresh_budget, budget_tokens), total, pins, overhead_tokens)
+
+
+def _is_next_turn(messages: Sequence[Message], sent: Sent, known: int) -> bool:
+    """Whether the request goes on where the last one ended, by one turn: later ones find no cache any more."""
+    new = messages[sent.length :]
+    turns = sum(1 for message in new if message.get("role") == "user")
+    return known >= sent.length and bool(new) and turns <= MOST_NEW_TURNS
 
 
 def _all_of_it(index: Index, total: int, caching: Caching, continuation: "_Continuation | None") -> Continued:
@@ -263,10 +275,9 @@ class _Continuation(Selection):
         """
         share = 1 - FROZEN_SHARE * (1 - self._caching.read**2)
         new_tokens = sum(self.index.counts[self.sent.length :]) + self.overhead
-        left_out = total - new_tokens - self._budget * FROZEN_SHARE
-        return int(
-            min(self._budget * share, new_tokens + RECALL_PART * self._caching.read * max(0.0, left_out))
-        )
+        left_out = max(0.0, total - new_tokens - self._budget * FROZEN_SHARE)
+        recall = min(RECALL_MOST, RECALL_PART * self._caching.read * left_out)
+        return int(min(self._budget * share, new_tokens + recall))
 
     def _prefix_within(self, tokens: int) -> int:
         """How many of the sent messages stay: up to the old recall block, ending where a unit ends."""
@@ -291,7 +302,7 @@ class _Continuation(Selection):
         held = set(required)
         if not recalling:  # the recall block before this question is a part of the prefix already
             held.update(range(index.first_piece[self.sent.length]))
-        scores = relevance(index, question_of(index.messages), held)
+        scores = relevance(index, question_of(index.messages), held, index.pieces_in(self.limit - self.used))
         if recalling:
             self.used += index.counting.count_message(recall_message([]))
         if is_session(index):
@@ -316,7 +327,7 @@ class _Continuation(Selection):
                 *sent.pieces[: self._prefix],
                 *(self._pieces_of(source) for source in sources[self._prefix :]),
             ),
-            tokens=(*sent.tokens[: self._prefix], *(index.counting.count_message(one) for one in fresh)),
+            tokens=(*sent.tokens[: self._prefix], *map(self._count, fresh)),
             length=len(index.messages),
             question=question,
         )
@@ -330,6 +341,13 @@ class _Continuation(Selection):
             note=f"{self._prefix} messages as sent before, {len(kept)} new, {len(self._recalled)} pieces recalled",
         )
         return Continued(trimmed, now, self._caching.cached(sum(now.tokens[: self._prefix])))
+
+    def _count(self, message: Message) -> int:
+        """Tokens of a message; of a huge recall block with room to spare, the sum of its lines instead."""
+        roomy = len(self._recalled) > MANY_LINES and self.used < self._budget * 0.97
+        if roomy and text_of(message).startswith(RECALLED):
+            return len(RECALLED) + sum(map(self.cost_of, self._recalled))
+        return self.index.counting.count_message(message)
 
     def _pieces_of(self, source: int) -> tuple[int, ...]:
         if source == RECALL_SOURCE:

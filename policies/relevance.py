@@ -5,12 +5,11 @@ Measured on dialogues, contracts, search results and agent sessions with no mode
 """
 
 import heapq
-from collections.abc import Container, Iterable, Sequence
+from collections.abc import Collection, Sequence
 
-from policies.index import Index
+from policies.index import PROSE, TURN, Index
 from policies.passages import title_of
 from policies.terms import ASKING_WORDS, RELATED, asked_kinds, names, quoted, stem
-from policies.units import has_calls
 
 Scores = dict[int, float]
 """By piece number; a piece that is not there has nothing to do with the question."""
@@ -33,21 +32,31 @@ HOP_PIECES, HOP_TERMS = 10, 30
 LINK, TITLE = 1.0, 0.4
 """Search results point to each other: by shared names, and by one naming the other's title."""
 LINKING_PIECES, LINK_ROUNDS = 5, 2
-MOST_CANDIDATES = 4_096
-MOST_PLACES = 60_000
+MOST_SHARED = 100
+"""A name that stands in more pieces than this points to none of them."""
+LEAST_CANDIDATES, CANDIDATES_EACH = 300, 3
+"""How many of the first matches are looked at closely: more than can be taken, as neighbours change the order."""
+MOST_PLACES = 6_000
 """Places looked at for one question, rarest words first: it bounds the time on very long conversations."""
 
 
-def relevance(index: Index, question: str, exclude: Container[int] = ()) -> Scores:
-    """The score of each piece that has to do with `question`, any scale; pieces in `exclude` lead nowhere."""
+def relevance(index: Index, question: str, exclude: Collection[int] = (), wanted: int = 1_000) -> Scores:
+    """The score of each piece that has to do with `question`, any scale.
+
+    Pieces in `exclude` are there anyway: they get no score, and lead to others only as neighbours. About
+    `wanted` pieces will be taken; only a few times as many are looked at closely.
+    """
     asked = question_terms(index, question)
     scores: Scores = {}
     add_terms(index, asked, scores)
-    scores = best(scores, MOST_CANDIDATES)
-    scores = with_neighbours(index, scores)
-    hop_terms(index, asked, scores, exclude)
+    scores = with_neighbours(index, best(scores, max(LEAST_CANDIDATES, CANDIDATES_EACH * wanted)))
+    for piece in exclude:
+        scores.pop(piece, None)
+    hop_terms(index, asked, scores)
     for _ in range(LINK_ROUNDS):
-        add_links(index, asked, scores, exclude)
+        add_links(index, asked, scores)
+    for piece in exclude:
+        scores.pop(piece, None)
     return scores
 
 
@@ -87,46 +96,33 @@ def best(scores: Scores, most: int) -> Scores:
     """The `most` highest scores."""
     if len(scores) <= most:
         return scores
-    return dict(heapq.nlargest(most, scores.items(), key=lambda item: item[1]))
+    return {piece: scores[piece] for piece in heapq.nlargest(most, scores, key=scores.__getitem__)}
 
 
 def with_neighbours(index: Index, scores: Scores) -> Scores:
     """Scores with a share of what stands next to each piece: turns of a dialogue, passages of running text."""
+    kinds, pieces, last = index.kinds, index.pieces, len(index.pieces) - 1
     spread = dict(scores)
     for piece, score in scores.items():
-        for near, share in _neighbours(index, piece):
-            spread[near] = spread.get(near, 0.0) + share * score
+        kind = kinds[piece]
+        if kind == TURN:
+            for offset, share in NEAR_TURNS:
+                near = piece + offset
+                if 0 <= near <= last and kinds[near] == TURN:
+                    spread[near] = spread.get(near, 0.0) + share * score
+        elif kind == PROSE:
+            message = pieces[piece].message
+            for offset, share in NEAR_PASSAGES:
+                near = piece - offset  # the share is what a piece takes from the one at its offset
+                if 0 <= near <= last and pieces[near].message == message:
+                    spread[near] = spread.get(near, 0.0) + share * score
     return spread
 
 
-def _neighbours(index: Index, piece: int) -> Iterable[tuple[int, float]]:
-    pieces = index.pieces
-    it = pieces[piece]
-    if it.whole:
-        if _is_turn(index, piece):
-            for offset, share in NEAR_TURNS:
-                if 0 <= piece + offset < len(pieces) and _is_turn(index, piece + offset):
-                    yield piece + offset, share
-    elif it.form == "prose":
-        # The share is what the neighbour gets from this piece: one after it gets the larger one.
-        for offset, share in NEAR_PASSAGES:
-            near = piece - offset
-            if 0 <= near < len(pieces) and pieces[near].message == it.message:
-                yield near, share
-
-
-def _is_turn(index: Index, piece: int) -> bool:
-    it = index.pieces[piece]
-    if not it.whole:
-        return False
-    message = index.messages[it.message]
-    return message.get("role") in ("user", "assistant") and not has_calls(message)
-
-
-def hop_terms(index: Index, asked: dict[str, float], scores: Scores, exclude: Container[int]) -> None:
+def hop_terms(index: Index, asked: dict[str, float], scores: Scores) -> None:
     """What the best pieces speak of and the question does not name is looked for as well, with less weight."""
     worth: dict[str, float] = {}
-    for piece, share in _leaders(scores, HOP_PIECES, exclude):
+    for piece, share in _leaders(scores, HOP_PIECES):
         for term in index.terms_of(piece):
             if term not in asked and len(term) > 2 and term[0] not in "#@":
                 worth[term] = worth.get(term, 0.0) + share * index.rarity(term)
@@ -136,12 +132,14 @@ def hop_terms(index: Index, asked: dict[str, float], scores: Scores, exclude: Co
         add_terms(index, {term: SECOND_HOP * value / most for term, value in chosen if value > 0}, scores)
 
 
-def add_links(index: Index, asked: dict[str, float], scores: Scores, exclude: Container[int]) -> None:
+def add_links(index: Index, asked: dict[str, float], scores: Scores) -> None:
     """A record that a good record points to is good as well: the best pointer counts, not their sum."""
+    if not index.titles:
+        return
     records = [p for p in scores if index.pieces[p].form == "records"]
     if not records:
         return
-    leaders = _leaders({p: scores[p] for p in records}, LINKING_PIECES, exclude)
+    leaders = _leaders({p: scores[p] for p in records}, LINKING_PIECES)
     highest = max(scores[p] for p in records)
     gains: Scores = {}
     for leader, share in leaders:
@@ -158,7 +156,7 @@ def shared_names(index: Index, piece: int, asked: dict[str, float]) -> Scores:
     rarities = {}
     for name in names(index.text(piece)):
         term = stem(name)
-        if term not in asked and index.spread(term):
+        if term not in asked and 0 < index.spread(term) <= MOST_SHARED:
             rarities[term] = index.rarity(term)
     length = sum(value * value for value in rarities.values()) ** 0.5 or 1.0
     shared: Scores = {}
@@ -182,10 +180,8 @@ def titles_between(index: Index, piece: int) -> set[int]:
     return found
 
 
-def _leaders(scores: Scores, most: int, exclude: Container[int]) -> Sequence[tuple[int, float]]:
+def _leaders(scores: Scores, most: int) -> Sequence[tuple[int, float]]:
     """The best pieces with their score as a share of the best one's."""
-    chosen = heapq.nlargest(
-        most, ((p, s) for p, s in scores.items() if p not in exclude), key=lambda item: item[1]
-    )
-    highest = chosen[0][1] if chosen else 0.0
-    return [(piece, score / highest) for piece, score in chosen] if highest > 0 else []
+    chosen = heapq.nlargest(most, scores, key=scores.__getitem__)
+    highest = scores[chosen[0]] if chosen else 0.0
+    return [(piece, scores[piece] / highest) for piece in chosen] if highest > 0 else []

@@ -13,6 +13,8 @@ from policies.units import Message, content_hash, last_user, leading
 
 # Search results differ in length and stand for themselves: two short ones are better than a long one.
 SHORT_RECORDS = 0.3
+USUAL_RECORD = 100
+"""Tokens of a record that is neither short nor long."""
 WORTH_ANOTHER_LOOK = 16
 """Tokens left over after the first filling for which a second is made."""
 
@@ -68,7 +70,7 @@ def choose(
     required = _require(selection, pins)
     if selection.used > budget_tokens:
         return None
-    scores = relevance(index, question_of(index.messages), required)
+    scores = relevance(index, question_of(index.messages), required, index.pieces_in(budget_tokens))
     order = ranked(index, scores)
     taken = fill_session(selection, scores, required) if is_session(index) else selection.fill(order)
     order += range(len(index.pieces) - 1, -1, -1)
@@ -85,10 +87,14 @@ def choose(
 
 def ranked(index: Index, scores: Scores) -> list[int]:
     """Pieces, best first."""
+    if not index.titles:
+        return sorted(scores, key=scores.__getitem__, reverse=True)
 
     def worth(piece: int) -> float:
         it = index.pieces[piece]
-        return scores[piece] / it.tokens**SHORT_RECORDS * 4 if it.form == "records" else scores[piece]
+        if it.form != "records":
+            return scores[piece]
+        return float(scores[piece] * (USUAL_RECORD / max(1, it.tokens)) ** SHORT_RECORDS)
 
     return sorted(scores, key=worth, reverse=True)
 
@@ -127,16 +133,16 @@ def asking_pieces(index: Index, at: int) -> list[int]:
 
 def leavings(index: Index, kept: Callable[[int], bool], scores: Scores) -> Leavings:
     """The record of each piece that is not kept."""
-    gone = [n for n in range(len(index.pieces)) if not kept(n)]
     messages, pieces = index.messages[:], index.pieces[:]
 
     def records() -> Iterator[Dropped]:
-        for n in gone:
-            it = pieces[n]
+        for n, it in enumerate(pieces):
+            if kept(n):
+                continue
             score = scores.get(n, 0.0)
             span = None if it.whole else (it.start, it.end)
             reason = "less relevant" if score else "irrelevant"
             digest = content_hash(messages[it.message])
             yield Dropped(digest, it.message, it.tokens, round(score, 3), reason, span)
 
-    return Leavings(len(gone), records)
+    return Leavings(records)

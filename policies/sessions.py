@@ -13,7 +13,7 @@ from policies.relevance import Scores
 from policies.units import has_calls
 
 CALLING_UNITS = 3
-"""Units with tool calls from which a conversation is an agent's session."""
+"""Messages with tool calls from which a conversation is an agent's session."""
 FADING = 0.96
 """An identifier's weight, and recency itself, by each message that came later (0.95-0.97 are the same, 0.99 is worse)."""
 WINDOW = 200
@@ -44,12 +44,7 @@ class Taker(Protocol):
 
 def is_session(index: Index) -> bool:
     """Whether the conversation is an agent's work with tools, rather than talk or documents."""
-    calling = 0
-    for message in index.messages:
-        calling += has_calls(message)
-        if calling >= CALLING_UNITS:
-            return True
-    return False
+    return index.calling >= CALLING_UNITS
 
 
 def weights_of_identifiers(index: Index) -> dict[str, float]:
@@ -61,7 +56,7 @@ def weights_of_identifiers(index: Index) -> dict[str, float]:
         worth = FADING ** (last - at) * SAID.get(str(message.get("role")), 0.0)
         called = FADING ** (last - at) * CALLED if has_calls(message) else 0.0
         for piece in index.of_message(at):
-            for name in index.identifiers[piece]:
+            for name in index.identifiers(piece):
                 weights[name] = weights.get(name, 0.0) + worth + called
     return weights
 
@@ -75,12 +70,12 @@ def fill_session(selection: Taker, scores: Scores, required: Collection[int]) ->
     """
     index = selection.index
     weights = weights_of_identifiers(index)
-    covered = {name for piece in required for name in index.identifiers[piece]}
+    covered = {name for piece in required for name in index.identifiers(piece)}
     highest = max(scores.values(), default=0.0) or 1.0
     last = len(index.messages) - 1
 
     def worth(piece: int) -> float:
-        value = sum(weights.get(name, 0.0) for name in index.identifiers[piece] if name not in covered)
+        value = sum(weights.get(name, 0.0) for name in index.identifiers(piece) if name not in covered)
         value += RECENCY * FADING ** (last - index.pieces[piece].message)
         value += RELEVANCE * scores.get(piece, 0.0) / highest
         return float(value / selection.cost_of(piece) ** SIZE)
@@ -96,6 +91,6 @@ def fill_session(selection: Taker, scores: Scores, required: Collection[int]) ->
         if heap and now < -heap[0][0]:
             heapq.heappush(heap, (-now, piece))
         elif selection.offer(piece):
-            covered.update(index.identifiers[piece])
+            covered.update(index.identifiers(piece))
             taken.append(piece)
     return taken

@@ -1,7 +1,7 @@
 """The words of a text as relevance sees them: stems, kinds of answers, identifiers."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from types import MappingProxyType
 
 from policies.thesaurus import SAME
@@ -31,30 +31,29 @@ ASKING_WORDS = frozenset(_ASKING.split())
 _ENDINGS = """ations ation itions ition ions ion ingly edly ing ed ers er ors or ly ities ity ives ive als al ments ment
     ness ables able ibles ible ances ance ences ence ancy ency ants ant ents ent ics ic ists ist isms ism izes ize
     ised ise ized izing ous fully ful less ship es s e y ies ied ier ate ates ated ating ator"""
-_SUFFIXES = sorted(
-    _ENDINGS.split(),
-    key=len,
-    reverse=True,
+_SUFFIXES = sorted(_ENDINGS.split(), key=len, reverse=True)
+_SUFFIXES_BY_LAST = MappingProxyType(
+    {last: tuple(s for s in _SUFFIXES if s[-1] == last) for last in {s[-1] for s in _SUFFIXES}}
 )
 _INFLECTIONS = frozenset({"ies", "ied", "es", "s", "ing", "ed", "ly", "e", "y"})
 _KEPT_DOUBLE = frozenset("lsz")
 
-_MONTH = (
-    r"jan(?:uary)?|feb(?:ruary)?|mar(?:ch)?|apr(?:il)?|may|june?|july?|aug(?:ust)?|sept?(?:ember)?|"
-    r"oct(?:ober)?|nov(?:ember)?|dec(?:ember)?"
-)
-_SPAN = (
-    r"seconds?|minutes?|hours?|days?|nights?|weeks?|weekends?|months?|years?|summer|winter|spring|fall|autumn"
-)
-# What an answer of a kind looks like, and how it is asked for.
-_KINDS = (
+_DATES = """january february march april june july august september october november december yesterday tomorrow
+    tonight today ago second seconds minute minutes hour hours day days night nights week weeks weekend weekends month
+    months year years summer winter spring autumn"""
+_NUMBERS = """two three four five six seven eight nine ten eleven twelve fifteen twenty thirty forty fifty sixty ninety
+    dozen hundred thousand million twice once"""
+_AMOUNTS = "dollars dollar usd eur euro euros percent cents pounds"
+DATE_WORDS = frozenset(_DATES.split())
+NUMBER_WORDS = frozenset(_NUMBERS.split())
+MONEY_WORDS = frozenset(_AMOUNTS.split())
+_DIGIT = re.compile(r"\d")
+_YEAR = re.compile(r"\b(?:19|20)\d\d\b")
+_MONEY = re.compile(r"[$€£¥%]")
+# How an answer of a kind is asked for.
+_ASKED = (
     (
         "#time",
-        re.compile(
-            rf"\b(?:(?:{_MONTH}) \d|\d{{1,2}} (?:{_MONTH})\b|(?:19|20)\d\d\b|yesterday|tomorrow|tonight|today|ago\b"
-            rf"|(?:last|next|this|past|few|two|three|four|five|six|\d+\)?) (?:{_SPAN}))",
-            re.IGNORECASE,
-        ),
         re.compile(
             r"\b(?:when|date|how (?:long|old|often)|what (?:day|year|month|time)|duration|period|deadline)\b",
             re.IGNORECASE,
@@ -63,18 +62,11 @@ _KINDS = (
     (
         "#money",
         re.compile(
-            r"[$€£¥]\s?\d|\b\d[\d,.]{0,15}\s?(?:%|percent\b|dollars\b|usd\b|euros?\b)|\(\d+%\)", re.IGNORECASE
-        ),
-        re.compile(
             r"\b(?:how much|price|cost|fee|amount|revenue|royalty|percentage|payment|cap)\b", re.IGNORECASE
         ),
     ),
     (
         "#number",
-        re.compile(
-            r"\b(?:\d+|two|three|four|five|six|seven|eight|nine|ten|dozen|hundred|thousand|million|twice|once)\b",
-            re.IGNORECASE,
-        ),
         re.compile(r"\b(?:how (?:many|much)|number of|minimum|maximum|quantity|amount)\b", re.IGNORECASE),
     ),
 )
@@ -101,9 +93,17 @@ class Lexicon:
 
     def terms(self, text: str) -> list[str]:
         """The stems of the words that tell something, in their order, repeated as they are."""
-        found = []
+        return self._stemmed(_WORD.findall(text.lower()))
+
+    def described(self, text: str) -> list[str]:
+        """The terms of a text, and marks for the kinds of answers it may give and for who speaks it."""
+        words = _WORD.findall(text.lower())
+        return self._stemmed(words) + marks(text, words)
+
+    def _stemmed(self, words: list[str]) -> list[str]:
         stems = self._stems
-        for word in _WORD.findall(text.lower()):
+        found = []
+        for word in words:
             known = stems.get(word)
             if known is None:
                 if not word.isascii() and _UNSPACED.search(word):
@@ -124,7 +124,7 @@ def stem(word: str) -> str:
     if len(word) <= 3 or not word.isalpha() or not word.isascii():
         return word
     for _ in range(3):
-        for suffix in _SUFFIXES:
+        for suffix in _SUFFIXES_BY_LAST.get(word[-1], ()):
             if word.endswith(suffix) and len(word) - len(suffix) >= (3 if suffix in _INFLECTIONS else 5):
                 if suffix in ("s", "es") and word.endswith(("ss", "us", "is")):
                     continue
@@ -137,10 +137,19 @@ def stem(word: str) -> str:
     return word
 
 
-def marks(text: str) -> list[str]:
-    """What a text holds besides words: the kinds of answers it may give, and who speaks it."""
-    spoken = _LABEL.sub("", text, count=1)
-    found = [kind for kind, looks, _ in _KINDS if looks.search(spoken)]
+def marks(text: str, words: Collection[str]) -> list[str]:
+    """What a text holds besides its words: the kinds of answers it may give, and who speaks it."""
+    found = []
+    label = _LABEL.match(text)
+    start = label.end() if label else 0
+    digits = _DIGIT.search(text, start) is not None
+    dated = not DATE_WORDS.isdisjoint(words if label is None else _WORD.findall(text[start:].lower()))
+    if dated or (digits and _YEAR.search(text, start)):
+        found.append("#time")
+    if _MONEY.search(text, start) or not MONEY_WORDS.isdisjoint(words):
+        found.append("#money")
+    if digits or not NUMBER_WORDS.isdisjoint(words):
+        found.append("#number")
     speaker = _SPEAKER.match(text)
     if speaker:
         found.append("@" + stem(speaker[1].lower()))
@@ -154,7 +163,7 @@ def has_speaker(text: str) -> bool:
 
 def asked_kinds(question: str) -> list[str]:
     """The kinds of answers that a question asks for."""
-    return [kind for kind, _, asks in _KINDS if asks.search(question)]
+    return [kind for kind, asks in _ASKED if asks.search(question)]
 
 
 def quoted(question: str) -> list[str]:

@@ -4,7 +4,7 @@ PolicyError
 └── BudgetTooSmall    what must stay is more than a model's window holds
 """
 
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import overload
 
@@ -29,27 +29,29 @@ class Dropped:
 class Leavings(Sequence[Dropped]):
     """What was dropped. The records are made when they are first read: hashing a million tokens takes 50 ms."""
 
-    __slots__ = ("_made", "_make", "_size")
+    __slots__ = ("_made", "_make")
 
-    def __init__(self, size: int, make: Callable[[], Iterator[Dropped]]) -> None:
-        self._size = size
+    def __init__(self, make: Callable[[], Iterable[Dropped]]) -> None:
         self._make = make
         self._made: tuple[Dropped, ...] | None = None
 
     def __len__(self) -> int:
-        return self._size
+        return len(self._records())
 
     @overload
     def __getitem__(self, at: int) -> Dropped: ...
     @overload
     def __getitem__(self, at: slice) -> tuple[Dropped, ...]: ...
     def __getitem__(self, at: int | slice) -> Dropped | tuple[Dropped, ...]:
-        if self._made is None:
-            self._made = tuple(self._make())
-        return self._made[at]
+        return self._records()[at]
 
     def __repr__(self) -> str:
-        return f"<Leavings of {self._size}>"
+        return "<Leavings not read>" if self._made is None else f"<Leavings {len(self._made)}>"
+
+    def _records(self) -> tuple[Dropped, ...]:
+        if self._made is None:
+            self._made = tuple(self._make())
+        return self._made
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,8 +110,7 @@ def recent(
         messages=tuple(messages[at] for at in kept),
         kept=kept,
         dropped=Leavings(
-            len(gone),
-            lambda: (Dropped(content_hash(messages[at]), at, counts[at], 0.0, "older") for at in gone),
+            lambda: [Dropped(content_hash(messages[at]), at, counts[at], 0.0, "older") for at in gone]
         ),
         tokens_in=total,
         tokens_out=sum(counts[at] for at in kept) + overhead_tokens,
