@@ -4,7 +4,7 @@ import asyncio
 from typing import TYPE_CHECKING, Self
 
 from proxy.snapshot import Timeouts
-from proxy.upstreams.transport import AnswerTooLarge, Broken, first_value
+from proxy.upstreams.transport import AnswerTooLarge, Broken
 
 if TYPE_CHECKING:
     from proxy.upstreams.connection import Connection
@@ -21,15 +21,16 @@ class Answer:
         "compressed",
         "connection",
         "error",
-        "headers",
         "held",
         "length",
         "method",
+        "names",
         "size",
         "status",
         "timeouts",
         "total",
         "touched",
+        "values",
         "wanted",
         "whole",
     )
@@ -46,7 +47,8 @@ class Answer:
         self.total = total
         self.status = 0
         """0 until the head has come."""
-        self.headers: list[tuple[str, str]] = []
+        self.names: tuple[str, ...] = ()
+        self.values: list[str] = []
         self.length = 0
         self.held: list[bytes] = []
         self.size = 0
@@ -101,9 +103,15 @@ class Answer:
             self.abort()
             raise
 
+    @property
+    def headers(self) -> list[tuple[str, str]]:
+        """See `Response.headers`."""
+        return list(zip(self.names, self.values, strict=True))
+
     def header(self, name: str) -> str | None:
         """See `Response.header`."""
-        return first_value(self.headers, name)
+        name = name.lower()
+        return self.values[self.names.index(name)] if name in self.names else None
 
     async def read(self, limit: int) -> bytes:
         """See `Response.read`."""

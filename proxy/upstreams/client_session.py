@@ -18,7 +18,7 @@ from yarl import URL
 
 from proxy.snapshot import Timeouts
 from proxy.upstreams.connection import readable
-from proxy.upstreams.http1 import body_shape, request_head, split_length
+from proxy.upstreams.http1 import read_head, request_head, split_length
 from proxy.upstreams.inflate import Inflated
 from proxy.upstreams.transport import (
     MAX_HEAD_BYTES,
@@ -220,15 +220,16 @@ class _Call:
 
 def _answer(response: aiohttp.ClientResponse, method: str, call: _Call) -> "Answer":
     """What the session received, if its head is beyond doubt. Raises Malformed."""
-    headers = [
-        (name.decode("latin-1").lower(), value.decode("latin-1")) for name, value in response.raw_headers
-    ]
+    names = [name for name, _ in response.raw_headers]
+    values = [value for _, value in response.raw_headers]
     try:
-        _, compressed = body_shape(response.status, headers)
+        lower, texts, _, compressed = read_head(response.status, names, values)
     except Malformed:
         response.close()
         raise
-    return Answer(response, headers, call, compressed=compressed and method != "HEAD")
+    return Answer(
+        response, list(zip(lower, texts, strict=True)), call, compressed=compressed and method != "HEAD"
+    )
 
 
 class Answer:

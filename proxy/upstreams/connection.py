@@ -16,7 +16,7 @@ from typing import Protocol, cast
 from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
 
 from proxy.upstreams.answer import Answer
-from proxy.upstreams.http1 import UNTIL_CLOSED, body_shape, decoded, keep_alive_s
+from proxy.upstreams.http1 import UNTIL_CLOSED, keep_alive_s, read_head
 from proxy.upstreams.transport import (
     MAX_HEAD_BYTES,
     AnswerTooLarge,
@@ -294,24 +294,26 @@ class Connection(asyncio.Protocol):
 
     def on_headers_complete(self) -> None:
         """Raises to stop llhttp; the reason is kept in `_problem`."""
-        names, self._names = self._names, []
-        values, self._values = self._values, []
         answer, parser = self._answer, self._parser
         if answer is None or parser is None:
             return
         status = parser.get_status_code()
-        if 100 <= status < 200 and status != 101:  # RFC 9110 §15.2: the answer is still to come
-            return
-        headers = decoded(names, values)
         try:
-            answer.length, answer.compressed = body_shape(status, headers)
+            if status == 101 or not 100 <= status < 200:  # RFC 9110 §15.2: after those the answer still comes
+                answer.names, answer.values, answer.length, answer.compressed = read_head(
+                    status, self._names, self._values
+                )
+                answer.status = status
         except Malformed as problem:
             self._problem = problem
             raise
-        answer.headers = headers
-        answer.status = status
+        finally:
+            self._names.clear()
+            self._values.clear()
+        if not answer.status:
+            return
         if self._expiry_s is None:
-            self._expiry_s = keep_alive_s(headers)
+            self._expiry_s = keep_alive_s(answer.header("keep-alive"))
         if answer.method == "HEAD":
             self._whole = True
             raise Malformed("llhttp would wait for a body")

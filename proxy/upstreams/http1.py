@@ -5,14 +5,15 @@ Pure: values in, values out. The syntax of answers is llhttp's business; here is
 
 import re
 from functools import lru_cache
+from typing import NamedTuple
 
-from proxy.upstreams.transport import MAX_HEADERS, Headers, Malformed, first_value
+from proxy.upstreams.transport import MAX_HEADERS, Headers, Malformed
 
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110 §5.6.2
 _LENGTH = re.compile(r"[0-9]{1,18}")
 _IN_A_LINE = bytes(code for code in range(256) if code == 9 or (code >= 32 and code != 127))  # RFC 9110 §5.5
 _TIMEOUT = re.compile(r"(?:^|[,;\s])timeout=([0-9]{1,6})", re.IGNORECASE)
-_SHAPE = frozenset({"content-length", "transfer-encoding", "content-encoding"})
+_FRAMING = ("content-length", "transfer-encoding", "content-encoding")
 _OURS = frozenset({"host", "connection", "content-length", "transfer-encoding"})
 """Headers that the transport alone writes."""
 
@@ -63,55 +64,78 @@ def split_length(headers: Headers) -> tuple[int | None, Headers]:
     return int(values[0]), rest
 
 
-def decoded(names: list[bytes], values: list[bytes]) -> list[tuple[str, str]]:
-    """Headers as text, names in lower case. No parser of HTTP lets a line feed into either list."""
-    if not names:
-        return []
-    lower = b"\n".join(names).lower().decode("latin-1").split("\n")
-    values_joined = b"\n".join(values) + b"\n"
-    if b" \n" in values_joined or b"\t\n" in values_joined:  # llhttp leaves it on, RFC 9112 §5 takes it off
-        values_joined = b"".join([value.rstrip(b" \t") + b"\n" for value in values])
-    return list(zip(lower, values_joined.decode("latin-1").split("\n"), strict=False))
+class _Names(NamedTuple):
+    """The names of a head's headers, and where in them those are that frame the body; -1: nowhere."""
+
+    names: tuple[str, ...]
+    length: int
+    transfer: int
+    coding: int
 
 
-def body_shape(status: int, headers: Headers) -> tuple[int, bool]:
-    """How many bytes the body has (a number, CHUNKED or UNTIL_CLOSED, RFC 9112 §6.3), and whether it is compressed.
+def _read_names(joined: bytes) -> _Names:
+    """What a head's names say, all of them joined by line feeds."""
+    names = tuple(joined.lower().decode("latin-1").split("\n")) if joined else ()
+    if len(names) > MAX_HEADERS:
+        raise Malformed(f"the answer's head has more than {MAX_HEADERS} headers")
+    if names.count("content-length") + names.count("transfer-encoding") > 1:
+        raise Malformed("the answer's head says more than once where its body ends")
+    if names.count("content-encoding") > 1:
+        raise Malformed("the answer has more than one content coding")
+    found = [names.index(name) if name in names else -1 for name in _FRAMING]
+    return _Names(names, *found)
 
-    Raises Malformed where the head says it twice, in two ways or in a way we do not know, and when it has
-    more than MAX_HEADERS headers.
+
+# A provider sends the same names again and again: one copy serves all its answers, and says at once where the
+# framing stands.
+_known_names = lru_cache(maxsize=256)(_read_names)
+
+
+def read_head(
+    status: int, names: list[bytes], values: list[bytes]
+) -> tuple[tuple[str, ...], list[str], int, bool]:
+    """Names in lower case, values, how many bytes the body has, and whether it is compressed.
+
+    The length is a number, or CHUNKED, or UNTIL_CLOSED (RFC 9112 §6.3). Raises Malformed where the head says
+    it twice, in two ways or in a way we do not know, and when it has more than MAX_HEADERS headers.
     """
     if status < 200:
         raise Malformed("the answer changes the protocol")
-    if len(headers) > MAX_HEADERS:
-        raise Malformed(f"the answer's head has more than {MAX_HEADERS} headers")
-    length: int | None = None
-    compressed = False
-    for name, value in headers:
-        if name in _SHAPE:
-            if name == "content-encoding":
-                compressed = value.lower() not in {"identity", ""}
-            elif length is not None:
-                raise Malformed("the answer's head says more than once where its body ends")
-            elif name == "content-length":
-                if not _LENGTH.fullmatch(value):
-                    raise Malformed("the answer's content-length is not a number")
-                length = int(value)
-            elif value.lower() != "chunked":
-                raise Malformed("the answer has a transfer coding other than chunked")
-            else:
-                length = CHUNKED
+    joined = b"\n".join(names)
+    head = _known_names(joined) if len(joined) < 4096 else _read_names(joined)
+    texts = _texts(values) if names else []
+    if len(texts) != len(head.names):
+        raise Malformed("a line feed inside a header of the answer")
+    if head.length >= 0:
+        if not _LENGTH.fullmatch(texts[head.length]):
+            raise Malformed("the answer's content-length is not a number")
+        length = int(texts[head.length])
+    elif head.transfer >= 0:
+        if texts[head.transfer].lower() != "chunked":
+            raise Malformed("the answer has a transfer coding other than chunked")
+        length = CHUNKED
+    else:
+        length = UNTIL_CLOSED
     if status in (204, 304):
-        return 0, False
-    return UNTIL_CLOSED if length is None else length, compressed
+        return head.names, texts, 0, False
+    return head.names, texts, length, head.coding >= 0 and texts[head.coding].lower() not in {"identity", ""}
 
 
-def keep_alive_s(headers: Headers) -> float:
+def _texts(values: list[bytes]) -> list[str]:
+    """Values as text, without the blanks at their end that llhttp leaves on (RFC 9112 §5)."""
+    joined = b"\n".join(values)
+    if b" \n" in joined or b"\t\n" in joined or joined[-1:] in (b" ", b"\t"):
+        joined = b"\n".join([value.rstrip(b" \t") for value in values])
+    return joined.decode("latin-1").split("\n")
+
+
+def keep_alive_s(told: str | None) -> float:
     """How long a connection may be idle by the provider's own words (`keep-alive: timeout=N`), with a margin.
 
     A provider that says nothing sets no bound.
     """
-    found = _TIMEOUT.search(first_value(headers, "keep-alive") or "")
+    found = _TIMEOUT.search(told or "")
     if found is None:
         return float("inf")
-    told = int(found[1])
-    return told - 1 if told > 2 else told / 2
+    seconds = int(found[1])
+    return seconds - 1 if seconds > 2 else seconds / 2
