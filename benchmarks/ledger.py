@@ -162,7 +162,7 @@ async def main() -> None:
         folder = Path(name)
         await burst(folder, options.rows)
         await limits(options.rows)
-        for interval_s in (0.005, 0.02, 0.05, 0.1):
+        for interval_s in (0.005, 0.02, 0.05, 0.1, 0.25):
             await steady(folder, options.rate, options.seconds, interval_s)
         await commits(folder, "FULL", connect)
         await commits(folder, "NORMAL", normal)

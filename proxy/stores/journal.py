@@ -1,4 +1,4 @@
-"""What was queued for the ledger, on the disk's doorstep before the queue: survives the end of the process.
+"""What is queued for the ledger, kept where the end of the process does not reach it.
 
 A record is written into the system's page cache by one short write when it is queued, long before its batch is
 committed. So whatever ends the process, `kill -9` included, loses nothing that `begin` or `settle` returned

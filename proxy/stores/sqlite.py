@@ -1,10 +1,10 @@
 """The store of one machine: SQLite in WAL mode.
 
 Durability: whatever ends the process, nothing is lost that `begin` or `settle` returned for: each record is in the
-journal (`proxy.stores.journal`) before it is queued, and a batch that was committed is in the file. A power cut may
-take what was not committed yet, at most the last 100 ms (`interval_s`) plus one commit, and never anything that
+journal (`proxy.stores.journal`) by then, and a batch that was committed is in the file. A power cut may
+take what was not committed yet, at most the last 250 ms (`interval_s`) plus one commit, and never anything that
 `flush` has returned for: `synchronous=FULL`, so that a commit is on the disk. `benchmarks/ledger.py` has the
-numbers behind this: a commit costs a few hundred microseconds of CPU whether it syncs or not, so that ten a
+numbers behind this: a commit costs a few hundred microseconds of CPU whether it syncs or not, so that four a
 second are cheap at any load, and the fsync waits in a thread that no request waits for.
 
 Writes go through one thread (`Writer`), reads through another with a connection that cannot write, so that
@@ -62,7 +62,7 @@ class SqliteStore:
         path: Path,
         *,
         open_connection: Callable[[Path], sqlite3.Connection] = connect,
-        interval_s: float = 0.1,
+        interval_s: float = 0.25,
         max_waiting: int = 50_000,
     ) -> None:
         """The file is there with its tables, and what dead processes left open is unsettled.

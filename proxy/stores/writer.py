@@ -1,7 +1,7 @@
 """The one thread that writes to SQLite, many rows per transaction.
 
 Whoever has something to write appends it to a queue and goes on; the thread takes what has gathered for
-a few milliseconds and commits it at once. So a commit (with its fsync) is paid per batch and not per row, and
+a moment and commits it at once. So a commit (with its fsync) is paid per batch and not per row, and
 the event loop never waits for the disk. Order is kept: what was queued first is written first.
 
 When the disk refuses, what was to be written stays in the queue. Where that may pass (disk full, read-only,
@@ -58,7 +58,7 @@ class Writer:
         connect: Callable[[], sqlite3.Connection],
         owner: str,
         *,
-        interval_s: float = 0.1,
+        interval_s: float = 0.25,
         max_waiting: int = 50_000,
     ) -> None:
         """Rows are committed at most `interval_s` plus one commit after they were queued."""
