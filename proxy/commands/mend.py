@@ -56,7 +56,7 @@ def run(chosen: argparse.Namespace) -> int:
 
 def told(mended: Mended) -> str:
     """Verdict, changes and problems as lines."""
-    lines = [mended.verdict]
+    lines: list[str] = [mended.verdict]
     for change in mended.changes:
         where = f"{change.span[0]}..{change.span[1]}"
         became = f"{_short(change.before)} -> {_short(change.after)}"
