@@ -44,11 +44,13 @@ class Pool:
     def __repr__(self) -> str:
         return f"<Pool {list(self._lanes.values())}>"
 
-    def _open_lane(self, target: Target) -> Lane:
+    async def _open_lane(self, target: Target) -> Lane:
         if target.tls and self._tls is None:
-            self._tls = ssl.create_default_context()
-            self._tls.set_alpn_protocols(["http/1.1"])
-        lane = self._lanes[target] = Lane(
+            # It reads some hundred certificates from the disk, which must not hold the event loop.
+            context = await asyncio.to_thread(ssl.create_default_context)
+            context.set_alpn_protocols(["http/1.1"])
+            self._tls = self._tls or context
+        lane = Lane(
             asyncio.get_running_loop(),
             target,
             tls=self._tls if target.tls else None,
@@ -56,13 +58,13 @@ class Pool:
             max_waiting=self._waiting,
             idle_expiry_s=self._idle_expiry_s,
         )
-        return lane
+        return self._lanes.setdefault(target, lane)
 
     async def send(  # noqa: PLR0917  a request's parts, in the order everybody knows
         self, target: Target, method: str, path: str, headers: Headers, body: Body, timeouts: Timeouts
     ) -> Response:
         """See `Transport.send`."""
-        lane = self._lanes.get(target) or self._open_lane(target)
+        lane = self._lanes.get(target) or await self._open_lane(target)
         loop = lane.loop
         began = loop.time()
         total = began + timeouts.total_s
