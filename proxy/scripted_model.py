@@ -78,7 +78,7 @@ def reply_to(messages: list[dict[str, Any]], response_format: Any) -> str:
         broken = f"{{'name': '{LABEL}', 'city': 'Nowhere', 'age': 0,}}"
         return f"{LABEL} Sure, here is the JSON:\n```json\n{broken}\n```"
     last = said[-1].strip() if said else ""
-    return f"{LABEL} You wrote {len(last.split())} words. Install the local model or set a provider's key for an answer."
+    return f"{LABEL} Words in your message: {len(last.split())}. Install the local model or set a provider's key for an answer."
 
 
 def _usage(messages: list[dict[str, Any]], text: str) -> dict[str, int]:
