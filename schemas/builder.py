@@ -55,7 +55,7 @@ class Builder:
     """The containers open at one position of a text, with what it cost to come here."""
 
     __slots__ = (
-        "closers_odd", "cost", "done", "edits", "fuel", "habits", "implicit", "key", "keys", "last", "last_structure", "members", "nodes",
+        "closers_odd", "cost", "done", "edits", "fuel", "habits", "implicit", "indents", "key", "keys", "last", "last_structure", "members", "nodes",
         "options", "plan", "pos", "raw", "root", "shapes", "stack", "start", "state", "text", "until",
     )  # fmt: skip
 
@@ -77,6 +77,8 @@ class Builder:
         self.nodes: list[Any] = []
         self.keys: list[Any] = []
         self.shapes: list[Shape] | None = [shape] if shape is not None else None
+        self.indents: list[int | None] = []
+        """With `shapes`: how far the first key of each open container is indented, where it begins a line."""
         self.key: Any = None
         self.state = "value"
         """key: a member or the end of an object; value; after: a separator or a closer; item: as value, or `]`."""
@@ -278,6 +280,7 @@ class Builder:
                     else here.item(len(self.nodes[-1]))
                 )
             self.shapes.append(here)
+            self.indents.append(None)
         if self.nodes:
             self._place(node)
         else:
@@ -300,6 +303,7 @@ class Builder:
         self.stack.pop()
         if self.shapes is not None:
             self.shapes.pop()
+            self.indents.pop()
         self.state = "after"
         if not self.nodes:
             self.done = True

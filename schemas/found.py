@@ -115,3 +115,10 @@ def is_label(text: str, start: int, stop: int) -> bool:
 def is_named(text: str, start: int) -> bool:
     """Whether what begins at `start` is the value of a quoted key before it."""
     return _NAME_BEFORE.search(text[max(0, start - 200) : start]) is not None
+
+
+def closed_at_margin(text: str, start: int) -> bool:
+    """Whether the last line is a closer indented as the line of `start` is: what lacks one then lacks it inside."""
+    last = text.rfind("\n") + 1
+    first = text.rfind("\n", 0, start) + 1
+    return last > start and text[last:].rstrip() == text[first:start] + ("}" if text[start] == "{" else "]")

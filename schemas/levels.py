@@ -88,8 +88,15 @@ class Levels(Builder):
         self._pop()
 
     def _close_to(self, key: str, pos: int) -> None:
-        """Close objects whose schema does not know `key`, up to one that does."""
+        """Close the objects that `key` does not belong to, by the layout or else by the schema."""
         assert self.shapes is not None
+        indent, own = self._indent(pos), self.indents[-1]
+        if own is None:
+            self.indents[-1] = indent
+        elif indent is not None:
+            if indent < own:
+                self._close_to_indent(key, indent, pos)
+            return
         if key not in self.nodes[-1] and self.shapes[-1].knows(key) is not False:
             return
         for depth in range(len(self.nodes) - 2, -1, -1):
@@ -105,6 +112,19 @@ class Levels(Builder):
                 while len(self.nodes) > depth + 1:
                     self._insert_closer(pos)
                 return
+
+    def _close_to_indent(self, key: str, indent: int, pos: int) -> None:
+        """Close what is open inside the object whose keys are indented by `indent`, if there is one."""
+        for depth in range(len(self.nodes) - 2, -1, -1):
+            if self.indents[depth] == indent and key not in self.nodes[depth]:
+                while len(self.nodes) > depth + 1:
+                    self._insert_closer(pos)
+                return
+
+    def _indent(self, pos: int) -> int | None:
+        """How far what stands at `pos` is indented; None where it does not begin a line."""
+        line = self.text.rfind("\n", max(0, pos - 200), pos)
+        return pos - line - 1 if line >= 0 and not self.text[line:pos].strip() else None
 
     def _drop_comma(self) -> None:
         """The comma before `pos` separates nothing."""

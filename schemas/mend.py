@@ -22,7 +22,7 @@ from schemas.compiled import Compiled
 from schemas.lenient import Reader
 from schemas.reading import Edit, Reading
 from schemas.scalars import scalars
-from schemas.shape import Shape, branches, has_strangers
+from schemas.shape import Shape, has_strangers, root_types
 
 _UNQUOTES = frozenset({"unquoted-string", "number"})
 DEFAULT_ACCEPT = frozenset({"lossless", "choice", "coercion"})
@@ -105,7 +105,7 @@ class _Work:
         self.fuel = Fuel(BASE_FUEL + len(text) // 16)
         self.best_invalid: _Candidate | None = None
         self.ambiguous = False
-        self.types = _root_types(schema.schema)
+        self.types = root_types(schema.schema)
         self.dearest = DEAREST_GUESS if schema.schema in (True, {}) else float("inf")
 
     # -- verdicts -------------------------------------------------------------------------------
@@ -343,7 +343,11 @@ class _Work:
             if reading.closers and not guided:
                 guided = True
                 whole = Shape(self.schema.schema, [self.schema.schema])
-                if not candidate.valid or has_strangers(reading.value, whole):
+                if (
+                    not candidate.valid
+                    or found.closed_at_margin(text, reading.start)
+                    or has_strangers(reading.value, whole)
+                ):
                     heapq.heappush(queue, (bound, next(order), {}, whole))
         if best is not None and self._torn(best):
             best.valid = False
@@ -465,33 +469,3 @@ def _distinct(candidates: list[_Candidate]) -> list[_Candidate]:
         if not any(same(candidate.value, other.value) for other in kept):
             kept.append(candidate)
     return kept
-
-
-def _root_types(schema: Any) -> set[str]:
-    """The JSON types that a whole answer may have; all of them where the schema does not say."""
-    everything = {"object", "array", "string", "number", "boolean", "null"}
-    nodes = branches(schema, [schema])
-    types: set[str] = set()
-    for node in nodes:
-        if "type" in node:
-            names = node["type"] if isinstance(node["type"], list) else [node["type"]]
-            types.update("number" if name == "integer" else name for name in names)
-        elif "const" in node or "enum" in node:
-            types.update(_type_of(member) for member in node.get("enum", [node.get("const")]))
-        elif "properties" in node or "required" in node or "additionalProperties" in node:
-            types.add("object")
-        elif "items" in node or "prefixItems" in node:
-            types.add("array")
-    return types & everything or everything
-
-
-def _type_of(value: Any) -> str:
-    if isinstance(value, bool):
-        return "boolean"
-    if value is None:
-        return "null"
-    if isinstance(value, str):
-        return "string"
-    if isinstance(value, dict):
-        return "object"
-    return "array" if isinstance(value, list) else "number"

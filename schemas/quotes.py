@@ -191,6 +191,8 @@ def ends(
         price = skipped + (_swallowed(inside, mark) if skipped else 0.0)
         if context == "item" and len(found) % 2:
             price += 1.5
+        if context == "key" and found and "\n" in inside:
+            price += 3.0
         if found and _between(text, found[-1].resume, stop):
             price += 2.0  # this quote rather opens the next string
         found.append(End(odd + price, price, stop, resume, len(found), missing=False))

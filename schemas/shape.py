@@ -112,3 +112,33 @@ def has_strangers(value: Any, shape: Shape) -> bool:
                 (inner, here.item(at)) for at, inner in enumerate(node) if isinstance(inner, dict | list)
             )
     return False
+
+
+def root_types(schema: Any) -> set[str]:
+    """The JSON types that a whole answer may have; all of them where the schema does not say."""
+    everything = {"object", "array", "string", "number", "boolean", "null"}
+    nodes = branches(schema, [schema])
+    types: set[str] = set()
+    for node in nodes:
+        if "type" in node:
+            names = node["type"] if isinstance(node["type"], list) else [node["type"]]
+            types.update("number" if name == "integer" else name for name in names)
+        elif "const" in node or "enum" in node:
+            types.update(_type_of(member) for member in node.get("enum", [node.get("const")]))
+        elif "properties" in node or "required" in node or "additionalProperties" in node:
+            types.add("object")
+        elif "items" in node or "prefixItems" in node:
+            types.add("array")
+    return types & everything or everything
+
+
+def _type_of(value: Any) -> str:
+    if isinstance(value, bool):
+        return "boolean"
+    if value is None:
+        return "null"
+    if isinstance(value, str):
+        return "string"
+    if isinstance(value, dict):
+        return "object"
+    return "array" if isinstance(value, list) else "number"
