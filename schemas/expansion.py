@@ -24,8 +24,8 @@ class Expansion:
     """Three counts, the largest there are.
 
     `here`: schemas that look at one value. `path`: the same for all values on one path from the root
-    of a document to a leaf, recursion met once. `recursions`: how often the schema can meet itself
-    again on such a path; with two or more the work can double with each level of a value.
+    of a document to a leaf, recursion met once. `recursions`: in how many ways a schema of that path
+    meets itself again in one part of the value; with two or more the work can grow with its depth.
 
     Upper bounds: where several schemas look into a value, they are taken to look at the same part.
     """
@@ -103,30 +103,60 @@ def _count_here(places: Sequence[Place], edges: list[list[_Edge]]) -> int:
 
 
 def _count_paths(edges: list[list[_Edge]]) -> tuple[int, int]:
-    done: dict[int, tuple[int, int]] = {}
-    on_way = {0}
-    stack = [(0, iter(edges[0]))]
-    while stack:
-        node, left = stack[-1]
-        for edge in left:
-            if edge.to not in done and edge.to not in on_way:
-                on_way.add(edge.to)
-                stack.append((edge.to, iter(edges[edge.to])))
-                break
-        else:
-            stack.pop()
-            on_way.discard(node)
-            done[node] = _path_of(edges[node], done)
-    return done[0]
+    """What lies on a circle of references counts once, at the place of it where there is most."""
+    circles = _circles(edges)
+    home = {node: number for number, circle in enumerate(circles) for node in circle}
+    done: list[tuple[int, int]] = []
+    for number, circle in enumerate(circles):
+        counts = [_path_of(edges[node], home, done, number) for node in circle]
+        done.append((max(path for path, _ in counts), max(again for _, again in counts)))
+    return done[home[0]]
 
 
-def _path_of(edges: list[_Edge], done: dict[int, tuple[int, int]]) -> tuple[int, int]:
-    """The counts of one schema from those of the schemas it leads to; one still open is a recursion."""
+def _path_of(
+    edges: list[_Edge], home: dict[int, int], done: list[tuple[int, int]], own: int
+) -> tuple[int, int]:
+    """The counts of one schema from those of the schemas it leads to; on its own circle each is 1."""
     total, recursions, widest, deepest = 1, 0, 0, 0
     for edge in edges:
-        path, again = done.get(edge.to, (1, 1))
+        path, again = done[home[edge.to]] if home[edge.to] != own else (1, 1)
         if edge.kind == "either":
             widest, deepest = max(widest, path), max(deepest, again)
         else:
             total, recursions = total + path, recursions + again
     return min(total + widest, _ENOUGH), min(recursions + deepest, _ENOUGH)
+
+
+def _circles(edges: list[list[_Edge]]) -> list[list[int]]:
+    """The strongly connected components, each after all that it leads to (Tarjan 1972)."""
+    order: dict[int, int] = {}
+    lowest: dict[int, int] = {}
+    trail: list[int] = []
+    on_trail: set[int] = set()
+    found: list[list[int]] = []
+    for start in range(len(edges)):
+        stack = [(start, iter(edges[start]))] if start not in order else []
+        while stack:
+            node, left = stack[-1]
+            if node not in order:
+                order[node] = lowest[node] = len(order)
+                trail.append(node)
+                on_trail.add(node)
+            for edge in left:
+                if edge.to not in order:
+                    stack.append((edge.to, iter(edges[edge.to])))
+                    break
+                if edge.to in on_trail:
+                    lowest[node] = min(lowest[node], order[edge.to])
+            else:
+                stack.pop()
+                if stack:
+                    above = stack[-1][0]
+                    lowest[above] = min(lowest[above], lowest[node])
+                if lowest[node] == order[node]:
+                    circle: list[int] = []
+                    while not circle or circle[-1] != node:
+                        circle.append(trail.pop())
+                    on_trail.difference_update(circle)
+                    found.append(circle)
+    return found

@@ -20,6 +20,7 @@ from schemas.refs import Place
 from schemas.standins import without_stand_ins
 from schemas.vocabulary import escape
 
+_MAX_WRITTEN = 6_000
 _MARK = "x-null-means-missing"
 _NOTES = frozenset(
     {
@@ -59,13 +60,21 @@ class Subset:
 def compile_subset(compiled: Compiled, family: FamilyName) -> Subset:
     """The schema as `family` understands it, with a report of what it does not."""
     writer = _Writer(compiled, FAMILIES[family])
-    written = writer.document()
+    try:
+        written = writer.document()
+    except (_TooMuch, RecursionError):
+        problem = Problem("", "schema", "unfolds to too much where references are merged")
+        return Subset(family, None, (problem,), frozenset())
     marks: set[str] = set()
     _unmark(written, "", marks)
     impossible = [*writer.impossible, *_over_limits(written, FAMILIES[family])]
     if impossible:
         return Subset(family, None, tuple(impossible), frozenset())
     return Subset(family, written, tuple(writer.dropped), frozenset(marks))
+
+
+class _TooMuch(Exception):
+    """More schemas would have to be written than anybody wants to read."""
 
 
 class _Writer:
@@ -84,6 +93,7 @@ class _Writer:
         self.inlining: list[str] = []
         self.leads: dict[str, set[str]] = {}
         self.at = ""
+        self.left = _MAX_WRITTEN
 
     def document(self) -> dict[str, Any]:
         """The whole schema."""
@@ -126,6 +136,9 @@ class _Writer:
     def body(self, place: Place) -> dict[str, Any]:
         """The schema at `place` with the keywords that the family knows."""
         schema = place.schema
+        self.left -= 1
+        if self.left < 0:
+            raise _TooMuch
         if not isinstance(schema, dict):
             if schema is False:
                 self.drop(place, "false")

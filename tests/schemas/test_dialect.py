@@ -158,6 +158,28 @@ def test_recursion_that_looks_deeper_is_allowed():
     assert not compiled.is_valid({"child": {"child": {"other": 1}}})
 
 
+def test_language_of_many_kinds_that_hold_each_other_is_no_bomb():
+    kinds = [f"k{i}" for i in range(40)]
+    any_kind = {"anyOf": [{"$ref": f"#/$defs/{kind}"} for kind in kinds]}
+    schema = {
+        "$defs": {
+            kind: {
+                "type": "object",
+                "properties": {"kind": {"const": kind}, "left": any_kind, "right": any_kind},
+                "required": ["kind"],
+            }
+            for kind in kinds
+        },
+        **any_kind,
+    }
+    value = {"kind": "k39"}
+    for _ in range(25):
+        value = {"left": value, "kind": "k39"}
+    start = time.process_time()
+    assert compile_schema(schema).is_valid(value)
+    assert time.process_time() - start < 1
+
+
 def test_broad_schema_is_no_bomb():
     leaf = {"type": "object", "properties": {f"p{i}": {"type": "string"} for i in range(300)}}
     schema = {"$defs": {"leaf": leaf}, "properties": {f"q{i}": {"$ref": "#/$defs/leaf"} for i in range(300)}}

@@ -171,6 +171,43 @@ def test_what_a_family_can_not_say_gives_no_schema_but_the_reason(schema, family
     assert message in [problem.message for problem in made.dropped]
 
 
+def doubling(levels):
+    """Each definition holds the next one twice, in places where it is merged and so written out."""
+    return {
+        "$ref": "#/$defs/0",
+        "$defs": {
+            **{
+                str(i): {
+                    "type": "object",
+                    "properties": {n: {"allOf": [{"$ref": f"#/$defs/{i + 1}"}]} for n in "ab"},
+                }
+                for i in range(levels)
+            },
+            str(levels): TEXT,
+        },
+    }
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        doubling(30),
+        {
+            "$ref": "#/$defs/0",
+            "$defs": {**{str(i): {"$ref": f"#/$defs/{i + 1}"} for i in range(2000)}, "2000": TEXT},
+        },
+    ],
+    ids=["doubling", "long-chain"],
+)
+@pytest.mark.parametrize("family", FAMILIES)
+def test_what_unfolds_to_too_much_is_not_written(schema, family):
+    made = subset(schema, family)
+    assert made.schema is None
+    assert [problem.message for problem in made.dropped] == [
+        "unfolds to too much where references are merged"
+    ]
+
+
 WRITTEN = {
     "all-of-is-merged": (
         {
