@@ -374,8 +374,10 @@ class Reader(Levels):
         self.last = (start, self.cost, context)
         mark = opener.group()
         raw = text[opener.end() : end.stop]
-        if text[end.stop : end.stop + 1] == "\\" and mark[0] != "\\" and quotes.literal_backslashes(raw):
-            raw += "\\\\"
+        if text[end.stop : end.stop + 1] == "\\" and mark[0] != "\\":
+            self.edits.append(Edit("escaped-quote", "choice", end.stop, end.resume, self._pointer(), '"'))
+            if quotes.literal_backslashes(raw):
+                raw += "\\\\"
         self.pos = end.resume
         self.cost += end.price
         if end.missing:
@@ -405,7 +407,9 @@ class Reader(Levels):
         if len(mark) >= 3:
             return quotes.block(raw) if "\\" not in raw else quotes.unescape(raw)
         said = quotes.unescape(raw)
-        if "\n" in raw or "\t" in raw or "\r" in raw:
+        if not quotes.strict_escapes(raw):
+            self._note("escape", "lossless", start, start + len(raw))
+        if quotes.CONTROL.search(raw) is not None:
             self._note("control-character", "lossless", start, start + len(raw))
             if raw.endswith("\n") and raw.strip() and self.pos > start + len(raw):
                 said = said.rstrip("\r\n")

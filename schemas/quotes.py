@@ -306,6 +306,8 @@ def _missing_ends(
 
 
 _ESCAPE = re.compile(r"\\(?:u([0-9a-fA-F]{4})|x([0-9a-fA-F]{2})|(\r?\n)|(.))", re.DOTALL)
+_STRICT_ESCAPES = re.compile(r"(?:[^\\]|\\(?:[\"\\/bfnrt]|u[0-9a-fA-F]{4}))*+", re.DOTALL)
+CONTROL = re.compile(r"[\x00-\x1f]")
 _SIMPLE = {
     "n": "\n",
     "t": "\t",
@@ -337,6 +339,11 @@ def _unescaped(match: re.Match[str]) -> str:
     if newline:
         return newline
     return _SIMPLE.get(char, "\\" + char)
+
+
+def strict_escapes(raw: str) -> bool:
+    """Whether each backslash in `raw` escapes what JSON lets it escape."""
+    return "\\" not in raw or _STRICT_ESCAPES.fullmatch(raw) is not None
 
 
 def literal_backslashes(raw: str) -> bool:

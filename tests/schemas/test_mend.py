@@ -183,6 +183,7 @@ def test_no_text_raises(text):
 def test_mending_twice_changes_nothing(text):
     for schema in (ANY, OBJECT):
         mended = mend(text, schema)
+        assert bool(mended.changes) == (mended.verdict == "repaired")
         if mended.text is not None:
             again = mend(mended.text, schema)
             assert (again.verdict, again.text) == ("valid", mended.text)
