@@ -253,7 +253,7 @@ class PrefixChecker:
 
     def _begin(self, parts: Any, state: int, at: int) -> int:
         self._depth += 1
-        if self._depth > MAX_DEPTH + 1:  # one more may begin, when it stays empty
+        if self._depth > MAX_DEPTH:
             return self._die(at)
         self._open = _Open(parts, self._branches, self._groups, self._open, self._base + at)
         self._state = state
@@ -350,8 +350,6 @@ class PrefixChecker:
         open_ = self._open
         assert open_ is not None
         parts = open_.parts
-        if self._depth > MAX_DEPTH and parts:
-            return self._die(at)
         kind = OBJECT if isinstance(parts, dict) else ARRAY
         size = self._base + at + 1 - open_.start
         known: dict[str, bool] = {}

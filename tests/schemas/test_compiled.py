@@ -1,9 +1,12 @@
 import json
 
+import jsonschema
 import pytest
+from hypothesis import assume, given, settings
 
 from schemas.compiled import compile_schema
 from schemas.errors import SchemaRefused
+from tests.schemas.generated import JSON, LEAF_SCHEMAS, SCHEMAS
 
 MALFORMED = {
     "unknown-type": (
@@ -82,3 +85,31 @@ def test_reference_resolves_against_the_nearest_identity():
     compiled = compile_schema({"$defs": {"a": {"type": "integer"}}, "properties": {"list": inner}})
     assert compiled.is_valid({"list": ["x"]})
     assert [p.message for p in compiled.problems({"list": [1]})] == ["expected string"]
+
+
+def every_error(errors):
+    """The reference validator's errors with those of all alternatives, as (pointer, keyword)."""
+    for error in errors:
+        yield "".join(f"/{part}" for part in error.absolute_path), error.validator
+        yield from every_error(error.context)
+
+
+@settings(max_examples=300, deadline=None)
+@given(SCHEMAS, LEAF_SCHEMAS, JSON)
+def test_verdict_and_places_of_problems_are_those_of_the_reference_implementation(schema, stored, value):
+    schema = {**schema, "$defs": {"a": stored}}
+    try:
+        compiled = compile_schema(schema)
+    except SchemaRefused:
+        assume(False)
+    checker = jsonschema.Draft202012Validator(
+        schema, format_checker=jsonschema.Draft202012Validator.FORMAT_CHECKER
+    )
+    errors = list(checker.iter_errors(value))
+    assert compiled.is_valid(value) is (not errors)
+    seen = {pointer for pointer, _ in every_error(errors)}
+    for problem in compiled.problems(value):
+        # The reference blames the container for some problems that we find in one of its parts.
+        of_parts = ("additionalProperties", "propertyNames", "uniqueItems", "false")
+        parent = problem.pointer.rsplit("/", 1)[0]
+        assert problem.pointer in seen or (problem.keyword in of_parts and parent in seen)

@@ -12,6 +12,7 @@ from schemas.compiled import compile_schema
 from schemas.errors import SchemaRefused
 from schemas.strict import MAX_CHARS, NotStrict, parse
 from schemas.viable import PrefixChecker
+from tests.schemas.generated import JSON, LEAF_SCHEMAS, SCHEMAS
 
 SHARED = pathlib.Path(__file__).parents[2].parent / "shared"
 CORPUS = SHARED / "harness" / "repair" / "corpus.dev.jsonl.gz"
@@ -189,7 +190,6 @@ VALID = {
         json.dumps({f"{i}7": 1 for i in range(5)}),
     ),
     "deepest": ({}, "[" * 64 + "1" + "]" * 64),
-    "deepest-empty": ({}, "[" * 65 + "]" * 65),
 }
 
 
@@ -217,77 +217,18 @@ def test_refusal_lasts():
 
 
 @pytest.mark.parametrize(
-    "text", ["[" * 66, '{"a":' * 66, "[" * 65 + "1" + "]"], ids=["lists", "objects", "filled"]
+    ("text", "rest"), [("[" * 65, "]" * 65), ('{"a":' * 64 + "{", "}" * 65)], ids=["lists", "objects"]
 )
-def test_too_deep_is_refused_as_the_strict_parser_does(text):
-    assert not PrefixChecker(compile_schema({})).feed(text)
+def test_too_deep_is_refused_as_the_strict_parser_does(text, rest):
+    assert refused_at({}, text) == len(text)
+    with pytest.raises(NotStrict):
+        parse(text + rest)
 
 
 def test_too_long_is_refused_as_the_strict_parser_does():
     checker = PrefixChecker(compile_schema({}))
     assert checker.feed('"' + "x" * (MAX_CHARS - 1))
     assert not checker.feed("x")
-
-
-JSON = st.recursive(
-    st.none()
-    | st.booleans()
-    | st.integers(-3, 3)
-    | st.floats(allow_nan=False, allow_infinity=False)
-    | st.sampled_from(["", "a", "b", "ab", "\\", '"', "é", "😀", "\ud83d", "2026-01-01"]),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from("abcd"), inner, max_size=4),
-    max_leaves=8,
-)
-NAMES = st.sampled_from("abcd")
-LEAF_SCHEMAS = st.one_of(
-    st.just({}),
-    st.booleans(),
-    st.fixed_dictionaries(
-        {"type": st.sampled_from(["null", "boolean", "integer", "number", "string", "array", "object"])}
-    ),
-    st.fixed_dictionaries(
-        {"type": st.lists(st.sampled_from(["null", "integer", "string", "object"]), min_size=1, unique=True)}
-    ),
-    st.fixed_dictionaries(
-        {"enum": st.lists(JSON.filter(lambda v: "\\ud83d" not in json.dumps(v)), min_size=1, max_size=3)}
-    ),
-    st.sampled_from(
-        [{"const": "ab"}, {"minLength": 1}, {"maxLength": 1}, {"pattern": "^a"}, {"format": "date"}]
-    ),
-    st.sampled_from(
-        [{"minimum": 1}, {"exclusiveMaximum": 2}, {"multipleOf": 2}, {"$ref": "#"}, {"$ref": "#/$defs/a"}]
-    ),
-    st.sampled_from(
-        [{"uniqueItems": True}, {"minItems": 1}, {"maxItems": 1}, {"minProperties": 1}, {"maxProperties": 1}]
-    ),
-    st.fixed_dictionaries({"required": st.lists(NAMES, unique=True, max_size=2)}),
-)
-
-
-def combined(inner):
-    few = st.lists(inner, min_size=1, max_size=3)
-    return st.one_of(
-        st.fixed_dictionaries(
-            {"properties": st.dictionaries(NAMES, inner, max_size=3)},
-            optional={
-                "additionalProperties": inner,
-                "required": st.lists(NAMES, unique=True, max_size=2),
-                "patternProperties": st.dictionaries(st.sampled_from(["[ab]", "^c", ""]), inner, max_size=1),
-                "propertyNames": inner,
-                "anyOf": few,
-            },
-        ),
-        st.fixed_dictionaries({"items": inner}, optional={"prefixItems": few, "contains": inner}),
-        st.fixed_dictionaries({"anyOf": few}, optional={"oneOf": few, "not": inner, "allOf": few}),
-        st.fixed_dictionaries({"oneOf": few}),
-        st.fixed_dictionaries({"allOf": few}),
-        st.fixed_dictionaries({"if": inner}, optional={"then": inner, "else": inner}),
-        st.fixed_dictionaries({"dependentSchemas": st.dictionaries(NAMES, inner, max_size=2)}),
-        st.fixed_dictionaries({"unevaluatedProperties": inner, "anyOf": few}),
-    )
-
-
-SCHEMAS = st.recursive(LEAF_SCHEMAS, combined, max_leaves=8).filter(lambda schema: isinstance(schema, dict))
 
 
 def cut(text, marks):
