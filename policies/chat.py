@@ -80,6 +80,7 @@ class Failure:
         "breaker",
         "gone",
         "budget",
+        "rate",
         "unsupported",
     ]
     message: str

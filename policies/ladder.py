@@ -32,6 +32,8 @@ class Attempt:
     started_s: float = 0.0
     ended_s: float = 0.0
     first_byte_s: float | None = None
+    saved_nanousd: int | None = None
+    """What the exchange saved, on the attempt that was delivered; None elsewhere and where unknown."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,6 +31,14 @@ class ContextRule:
 
 
 @dataclass(frozen=True, slots=True)
+class Budget:
+    """At most `nanousd` in each `per`."""
+
+    nanousd: int
+    per: Literal["hour", "day", "week", "month", "total"] = "day"
+
+
+@dataclass(frozen=True, slots=True)
 class Limits:
     """What one exchange may spend, all attempts together."""
 
@@ -97,6 +105,10 @@ class Route:
     stream: StreamMode = "hold"
     context: ContextRule = field(default_factory=ContextRule)
     limits: Limits = field(default_factory=Limits)
+    budget: Budget | None = None
+    """Of all requests of the route together."""
+    run_budget: Budget | None = None
+    """Of each run of the route."""
     passthrough: bool = True
     choose: ChooseRule = "ladder"
     match: tuple[Match, ...] = ()

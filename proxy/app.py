@@ -25,7 +25,7 @@ from proxy.handlers.usage import usage
 from proxy.server import Server
 from proxy.services import Services, make_ready
 from proxy.snapshot import Snapshot
-from proxy.stores import open_store
+from proxy.stores import open_limiter, open_store
 from proxy.stores.base import Store, StoreRefused
 from proxy.tasks import Tasks
 from proxy.telemetry import Telemetry
@@ -88,6 +88,7 @@ class App:
             make_ready(self._snapshot, transports),
             transports,
             store,
+            open_limiter(store, self._snapshot.server.workers),
             Telemetry(),
             Tasks(),
             Counter(),

@@ -72,8 +72,8 @@ class Ports(Protocol):
 
     async def wait(self, seconds: float) -> None: ...
 
-    def call(self, order: Order) -> Call:
-        """A call, not yet started."""
+    async def open(self, order: Order) -> Call | Failure:
+        """A call, not yet started, with what it may cost held; a Failure where a limit forbids it."""
         ...
 
     async def judge(self, reply: Reply, contract: Contract, patch: Patch | None) -> Verdict:
@@ -137,8 +137,10 @@ async def converse(plan: Plan, messages: Sequence[Mapping[str, Any]], ports: Por
 
 async def _attempt(order: Order, contract: Contract, gate: Gate, ports: Ports) -> tuple[Attempt, bool]:
     """One upstream call, judged and booked; and whether the client was told some of it."""
-    call = ports.call(order)
     attempt = Attempt(order.number, order.model, order.purpose, started_s=ports.now())
+    call = await ports.open(order)
+    if isinstance(call, Failure):
+        return replace(attempt, failure=call, ended_s=ports.now()), False
     told = False
     try:
         async with aclosing(call.pieces()) as received:

@@ -2,16 +2,20 @@
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 from policies.cards import ModelCard
-from policies.chat import Reply, Usage
+from policies.chat import Failure, Reply, Usage
 from policies.contract import NO_VERDICT, Contract, Verdict, judge, judge_patch
 from policies.ladder import Attempt
+from policies.limits import Granted
 from policies.money import cost_nanousd
 from policies.patching import Patch
+from policies.saved import Saved, Spent, saved
 from policies.structure import AS_ASKED, NOT_SEEN, Shaped, Structure, shape, structure_for
+from proxy.budgets import Rules, asked_output, ceiling, hold
 from proxy.exchange import Order
 from proxy.listener import Listener
 from proxy.selection import Selected
@@ -42,6 +46,8 @@ class Live:
         passed: Sequence[tuple[str, str]],
         listener: Listener | None,
         contract: Contract,
+        rules: Rules,
+        dropped_tokens: int,
     ) -> None:
         self._services = services
         self._ready = services.ready
@@ -52,6 +58,12 @@ class Live:
         self._passed = passed
         self._listener = listener
         self._contract = contract
+        self._rules = rules
+        self._dropped_tokens = dropped_tokens
+        self._spent: list[Spent] = []
+        self.saved: Saved | None = None
+        """What this exchange saved against one untrimmed call to the last model; None where unknown."""
+        self._granted: dict[int, Granted] = {}
         self._structure: Structure = "as_asked"
         self._subset: Subset | None = None
         self.first_call: ChatCall | None = None
@@ -64,7 +76,7 @@ class Live:
         if seconds > 0:
             await asyncio.sleep(seconds)
 
-    def call(self, order: Order) -> ChatCall:
+    async def open(self, order: Order) -> ChatCall | Failure:
         """The call for `order`; its intent is in the ledger before a byte goes out."""
         target = self._selected.target(order.model)
         provider = self._ready.snapshot.providers[target.card.provider]
@@ -79,6 +91,12 @@ class Live:
             changes["messages"] = list(messages)
         if self._ask.stream and provider.stream_usage and not self._ask.include_usage:
             changes["stream_options"] = (self._ask.doc.get("stream_options") or {}) | {"include_usage": True}
+        most = await self._hold(order, target.card, messages) if self._rules else None
+        if isinstance(most, Failure):
+            return most
+        if most is not None:
+            newer = upstream.family == "openai-strict" or "max_completion_tokens" in self._ask.doc
+            changes["max_completion_tokens" if newer else "max_tokens"] = most
         self._begin(order, target.card, upstream_name)
         self.last_call = ChatCall(
             upstream,
@@ -91,9 +109,28 @@ class Live:
             model=order.model,
             as_tool=shaped.as_tool,
             added=tuple(shaped.changes),
+            ceiling=most,
         )
         self.first_call = self.first_call or self.last_call
         return self.last_call
+
+    async def _hold(
+        self, order: Order, card: ModelCard, messages: Sequence[Mapping[str, Any]] | None
+    ) -> int | Failure | None:
+        """Hold the call's worst case; the tokens its answer has to stop at, where it was granted less."""
+        tools = self._ask.doc.get("tools")
+        prompt = self._ask.messages if messages is None else messages
+        if self._ask.endpoint == "chat/completions":
+            counted = await self._services.counter.measure(prompt, tools if isinstance(tools, list) else ())
+            input_tokens = counted.total
+        else:
+            input_tokens = len(self._ask.body)  # a token is never shorter than a byte
+        output_tokens = asked_output(self._ask.doc, card)
+        granted = await hold(self._services.limiter, self._rules, card, input_tokens, output_tokens)
+        if isinstance(granted, Failure):
+            return granted
+        self._granted[order.number] = granted
+        return ceiling(granted, card, input_tokens, output_tokens)
 
     def _begin(self, order: Order, card: ModelCard, upstream_name: str) -> None:
         controls = self._ask.controls
@@ -112,6 +149,7 @@ class Live:
                 order.number,
                 order.purpose,
                 self._ask.stream,
+                held.nanousd if (held := self._granted.get(order.number)) is not None else None,
             )
         )
 
@@ -163,6 +201,12 @@ class Live:
         if attempt.usage is None and target.card.price is not None:
             cost = 0
         attempt = replace(attempt, cost_nanousd=cost)
+        delivered = attempt.failure is None and attempt.verdict.acceptable
+        self._spent.append(Spent(attempt.purpose, attempt.usage or _NOTHING, target.card.price))
+        if delivered:
+            self.saved = self._saved()
+            if self.saved is not None:
+                attempt = replace(attempt, saved_nanousd=self.saved.total)
         failure = attempt.failure
         cancelled = attempt.purpose == "cancelled"
         self._services.store.settle(
@@ -172,6 +216,7 @@ class Live:
                 attempt.usage or _NOTHING,
                 cost,
                 "cancelled" if cancelled else None,
+                self.saved if delivered else None,
                 verdict=attempt.verdict.kind,
                 repairs=tuple(c.operation for c in attempt.verdict.changes),
                 failure=failure.kind if failure else None,
@@ -181,9 +226,18 @@ class Live:
                 else (attempt.first_byte_s - attempt.started_s) * 1000,
             ),
         )
+        granted = self._granted.pop(attempt.number, None)
+        if granted is not None:
+            usage = attempt.usage or _NOTHING
+            self._services.limiter.settle(granted, cost, usage.input_tokens + usage.output_tokens)
         self._observe(target.card.alias, attempt)
         self._services.telemetry.attempt_ended(self._selected.route.name, target.card.alias, attempt)
         return attempt
+
+    def _saved(self) -> Saved | None:
+        """What the exchange saved, now that its last attempt answered."""
+        flagship = self._selected.flagship.price
+        return saved(self._spent, len(self._spent) - 1, flagship, self._dropped_tokens)
 
     def _observe(self, alias: str, attempt: Attempt) -> None:
         """Remember how the model treated the shape it was asked for."""

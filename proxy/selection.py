@@ -27,6 +27,9 @@ class Selected:
 
     route: Route
     targets: tuple[Target, ...]
+    flagship: ModelCard
+    """What savings are measured against: the last model of the ladder. A model that the client chose itself
+    saves nothing by being cheap."""
 
     def target(self, asked: str) -> Target:
         """The model that goes by this name here."""
@@ -40,11 +43,13 @@ def select(snapshot: Snapshot, routes: Mapping[str, Route], ask: Ask, key: Key |
         message = f"The key '{key.name}' may not use the route '{route.name}'."
         raise ApiError(403, message, "route_forbidden", type="permission_error", headers=NO_RETRY)
     if model is not None:
-        return Selected(route, (Target(model, _card(snapshot, model)),))
+        pinned = _card(snapshot, model)
+        return Selected(route, (Target(model, pinned),), pinned)
     if not route.ladder:
         message = "No model was named, and the default route has no ladder."
         raise not_found(message, code="model_not_found", param="model")
-    return Selected(route, tuple(Target(alias, _card(snapshot, alias)) for alias in route.ladder))
+    targets = tuple(Target(alias, _card(snapshot, alias)) for alias in route.ladder)
+    return Selected(route, targets, targets[-1].card)
 
 
 def _route_of(routes: Mapping[str, Route], named: str | None, model: str | None) -> tuple[Route, str | None]:

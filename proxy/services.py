@@ -17,6 +17,7 @@ from proxy.counters import Counter
 from proxy.listener import Listener
 from proxy.snapshot import Key, Snapshot
 from proxy.stores.base import Store
+from proxy.stores.limiter import Limiter
 from proxy.tasks import Tasks
 from proxy.telemetry import Telemetry
 from proxy.upstreams.openai import OpenAIUpstream
@@ -51,6 +52,7 @@ class Services:
     transports: Mapping[bool, Transport]
     """By whether the provider is reached through a proxy of the environment."""
     store: Store
+    limiter: Limiter
     telemetry: Telemetry
     tasks: Tasks
     counter: Counter

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from policies import book
 from policies.cards import ModelCard
-from policies.route import Route
+from policies.route import Budget, Route
 
 
 class Secret(str):
@@ -81,14 +81,6 @@ class Provider:
     """Ask for usage on streams (`stream_options`), hidden from clients that did not; false for servers that refuse it."""
     trust_env: bool = False
     """Use HTTP(S)_PROXY of the environment for this provider."""
-
-
-@dataclass(frozen=True, slots=True)
-class Budget:
-    """At most `nanousd` in each `per`."""
-
-    nanousd: int
-    per: Literal["hour", "day", "week", "month", "total"] = "day"
 
 
 @dataclass(frozen=True, slots=True)

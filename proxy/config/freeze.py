@@ -4,10 +4,18 @@ from types import MappingProxyType
 from typing import Any
 
 from policies.cards import ModelCard, Price
-from policies.route import ContextRule, Limits, Repair, Route
+from policies.route import Budget, ContextRule, Limits, Repair, Route
 from proxy.config.checks import Findings, digest
-from proxy.config.models import ConfigModel, KeyModel, ModelModel, PriceModel, ProviderModel, RouteModel
-from proxy.snapshot import Budget, Key, Provider, Server, Snapshot, Timeouts, completed
+from proxy.config.models import (
+    BudgetModel,
+    ConfigModel,
+    KeyModel,
+    ModelModel,
+    PriceModel,
+    ProviderModel,
+    RouteModel,
+)
+from proxy.snapshot import Key, Provider, Server, Snapshot, Timeouts, completed
 
 
 def freeze(config: ConfigModel, schemas: dict[str, Any]) -> Snapshot:
@@ -101,8 +109,14 @@ def _route(name: str, given: RouteModel) -> Route:
         stream=given.stream,
         context=ContextRule(given.context.policy, given.context.budget_tokens),
         limits=Limits(given.limits.attempts, given.limits.cost_usd, given.limits.deadline_s),
+        budget=_budget(given.budget),
+        run_budget=_budget(given.run_budget),
         passthrough=given.passthrough,
     )
+
+
+def _budget(given: BudgetModel | None) -> Budget | None:
+    return None if given is None else Budget(given.usd, given.per)
 
 
 def _key(given: KeyModel) -> Key:
@@ -111,7 +125,7 @@ def _key(given: KeyModel) -> Key:
         digest=digest(given.key),
         routes=None if given.routes is None else frozenset(given.routes),
         admin=given.admin,
-        budget=None if given.budget is None else Budget(given.budget.usd, given.budget.per),
+        budget=_budget(given.budget),
         rpm=given.rpm,
         tpm=given.tpm,
     )

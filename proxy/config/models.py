@@ -288,6 +288,15 @@ class LimitsModel(_Strict):
     )
 
 
+class BudgetModel(_Strict):
+    """Money that may be spent in each period."""
+
+    usd: Usd = Field(description="Limit.")
+    per: Literal["hour", "day", "week", "month", "total"] = Field(
+        default="day", description="Period; `total` never starts again."
+    )
+
+
 class RouteModel(_Strict):
     """A bundle of policies that a client selects by name. `default` serves what selects no other."""
 
@@ -318,18 +327,15 @@ class RouteModel(_Strict):
         default_factory=ContextModel, description="How much of a conversation goes upstream."
     )
     limits: LimitsModel = Field(default_factory=LimitsModel, description="What one request may spend.")
+    budget: BudgetModel | None = Field(
+        default=None, description="What all requests of the route may cost together. Absent: no limit."
+    )
+    run_budget: BudgetModel | None = Field(
+        default=None, description="What each run (`X-Tailrace-Run`) of the route may cost. Absent: no limit."
+    )
     passthrough: Truth = Field(
         default=_ROUTE.passthrough,
         description="Serve the other endpoints too (embeddings, images, audio, files, ...): they go to the first model's provider unchanged.",
-    )
-
-
-class BudgetModel(_Strict):
-    """Money that a key may spend in each period."""
-
-    usd: Usd = Field(description="Limit.")
-    per: Literal["hour", "day", "week", "month", "total"] = Field(
-        default="day", description="Period; `total` never starts again."
     )
 
 

@@ -11,6 +11,7 @@ from policies.chat import Reply
 from policies.contract import Contract
 from policies.ladder import Accept, Rung
 from policies.plan import Counts, Plan, needs_counts, trim_context
+from proxy.budgets import admit, rules_of
 from proxy.edges import Visit, read_body
 from proxy.exchange import Outcome, converse
 from proxy.handlers.schemas import refused_schema
@@ -22,7 +23,7 @@ from proxy.wire import facts as wire_facts
 from proxy.wire import headers as wire_headers
 from proxy.wire.ask import Ask, read_ask
 from proxy.wire.chat import Whole, event_of, loads, saying, with_mended, with_mended_streamed
-from proxy.wire.errors import JSON, ApiError
+from proxy.wire.errors import JSON, ApiError, from_failure
 from proxy.wire.sse import comment, frame
 from schemas.compiled import Compiled
 from schemas.continuation import continue_from
@@ -38,6 +39,10 @@ async def complete(services: Services, visit: Visit) -> web.StreamResponse:
     body = await read_body(visit.request, int(server.max_body_mb * 1024 * 1024), server.body_timeout_s)
     ask = read_ask(visit.path, body, visit.headers, visit.route_in_path)
     selected = select(services.ready.snapshot, services.ready.routes, ask, visit.key)
+    once, each = rules_of(visit.key, selected.route, ask.controls.run)
+    refused = await admit(services.limiter, once)
+    if refused is not None:
+        raise from_failure(refused, retried=False)
     plan = await _plan(services, ask, selected, visit)
     passed = wire_headers.to_upstream(visit.headers.items())
     live: Live | None = None
@@ -62,6 +67,8 @@ async def complete(services: Services, visit: Visit) -> web.StreamResponse:
         passed=passed,
         listener=listener,
         contract=plan.contract,
+        rules=each,
+        dropped_tokens=0 if plan.context is None else plan.context.tokens_in - plan.context.tokens_out,
     )
     if listener is not None:
         services.listeners.add(listener)

@@ -91,6 +91,7 @@ class ChatCall:
         model: str,
         as_tool: bool = False,
         added: Sequence[str] = (),
+        ceiling: int | None = None,
     ) -> None:
         self._upstream = upstream
         self._endpoint = endpoint
@@ -100,6 +101,7 @@ class ChatCall:
         self._ask_usage = ask_usage
         self._as_tool = as_tool
         self._added = added
+        self._ceiling = ceiling
         self.model = model
         self._gathered = Accumulator(keep_text=keep_text)
         self._response: Response | None = None
@@ -110,6 +112,8 @@ class ChatCall:
         self.last_event: bytes | None = None
         """The event that finishes the answer; kept back, so that what the exchange came to can go before it."""
         self.usage_event: bytes | None = None
+        self.cut = False
+        """Whether we ended the stream because its budget was used up."""
         self.head: dict[str, Any] | None = None
         """What all events of a stream share: id and the like."""
 
@@ -155,6 +159,9 @@ class ChatCall:
                 pieces, last = self._read(splitter.feed(data))
                 if pieces:
                     yield pieces
+                if self._over:
+                    self._cut(response)
+                    return
                 if last is not None:
                     await self._end(response, last)
                     return
@@ -187,7 +194,24 @@ class ChatCall:
                 self.last_event = shown
             else:
                 pieces.append(Piece(frame(shown), chunk.speaks, chunk.text, chunk.calls))
+                if self._over:
+                    break
         return pieces, None
+
+    @property
+    def _over(self) -> bool:
+        """Whether the answer is longer than its budget allows."""
+        return self._ceiling is not None and self._gathered.tokens_at_least > self._ceiling
+
+    def _cut(self, response: Response) -> None:
+        """End a stream that has used up what its budget had left, and say so in OpenAI's words: `length`."""
+        response.abort()
+        choice = {"index": 0, "delta": {}, "finish_reason": "length"}
+        data = dump((self.head or {}) | {"choices": [choice]})
+        self._gathered.feed(data)
+        self.last_event = data
+        self.cut = True
+        self._result = self._gathered.reply(None)
 
     async def _end(self, response: Response, last: Chunk) -> None:
         if last.done:

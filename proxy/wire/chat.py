@@ -16,6 +16,9 @@ from policies.money import usage_of
 from proxy.wire.body import dump
 from proxy.wire.sse import DONE, frame
 
+MOST_CHARS_PER_TOKEN = 8
+"""Words of prose are rarely longer; only bounds what must not be exceeded."""
+
 
 class Unreadable(Exception):
     """The upstream's answer is not what its dialect promises; the message quotes nothing of it."""
@@ -176,6 +179,12 @@ class Accumulator:
         self._keep = keep_text
         self.usage: Usage | None = None
         self.characters = 0
+        self._spoken = 0
+
+    @property
+    def tokens_at_least(self) -> int:
+        """A lower bound of what was written: an event that speaks holds a token, and a token few characters."""
+        return max(self._spoken, self.characters // MOST_CHARS_PER_TOKEN)
 
     @property
     def finished(self) -> bool:
@@ -199,6 +208,7 @@ class Accumulator:
         for position, choice in enumerate(choices):
             if isinstance(choice, dict):
                 speaks = self._take(_index(choice, position), choice) or speaks
+        self._spoken += speaks
         if not self._keep or len(choices) > 1:
             return Chunk(data, doc, speaks)
         return Chunk(data, doc, speaks, _content(choices[0]), _calls(choices[0]))

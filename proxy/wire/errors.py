@@ -3,6 +3,7 @@
 This is the only module that knows which status a failure gets.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -93,6 +94,8 @@ def from_failure(failure: Failure, *, retried: bool) -> ApiError:
     An upstream's own 4xx and 5xx keep status and body. `retried`: we tried again ourselves, so the
     client should not multiply that (official clients retry 408, 409, 429 and 5xx on their own).
     """
+    if failure.kind in ("budget", "rate"):
+        return _limited(failure)
     again = () if not retried or any(n == "x-should-retry" for n, _ in failure.headers) else NO_RETRY
     headers = failure.headers + again
     if failure.status is not None:
@@ -109,6 +112,15 @@ def from_failure(failure: Failure, *, retried: bool) -> ApiError:
     if failure.retry_after_s is not None and not any(n == "retry-after" for n, _ in headers):
         headers = (*headers, ("retry-after", str(max(1, round(failure.retry_after_s)))))
     return ApiError(status, failure.message, code, type="upstream_error", headers=headers)
+
+
+def _limited(failure: Failure) -> ApiError:
+    """429: a budget of ours is spent, which no retry helps, or a rate is reached, which time does."""
+    after = failure.retry_after_s
+    wait = NO_RETRY if after is None else (("retry-after", str(max(1, math.ceil(after)))),)
+    if failure.kind == "budget":
+        return ApiError(429, failure.message, "insufficient_quota", type="insufficient_quota", headers=wait)
+    return ApiError(429, failure.message, "rate_limit_exceeded", type="rate_limit_error", headers=wait)
 
 
 def _is_error_body(body: bytes) -> bool:

@@ -5,7 +5,7 @@ from typing import Any
 
 import orjson
 
-from policies.ladder import Attempt, GiveUp
+from policies.ladder import Accept, Attempt, GiveUp
 from policies.money import usd_text
 from policies.plan import Plan
 from proxy.exchange import Outcome
@@ -33,6 +33,7 @@ def at_end(outcome: Outcome) -> Headers:
         ("x-tailrace-attempts", str(len(outcome.history))),
         ("x-tailrace-schema", schema_word(outcome)),
         ("x-tailrace-cost-usd", cost_text(outcome)),
+        ("x-tailrace-saved-usd", saved_text(outcome)),
     ]
     if last.verdict.changes:
         headers.append(("x-tailrace-repairs", ",".join(repairs(last))))
@@ -81,6 +82,17 @@ def cost_text(outcome: Outcome) -> str:
     return "unpriced" if None in costs else usd_text(sum(c for c in costs if c is not None))
 
 
+def saved_text(outcome: Outcome) -> str:
+    """What was saved against one untrimmed call to the last model; negative where money was lost."""
+    saved = outcome.last.saved_nanousd
+    if saved is not None:
+        return usd_text(saved)
+    cost = cost_text(outcome)
+    if cost == "unpriced":
+        return cost
+    return "0" if cost == "0" or isinstance(outcome.end, Accept) else f"-{cost}"
+
+
 def in_short(outcome: Outcome) -> dict[str, Any]:
     """The headers' facts as an object."""
     return {
@@ -90,6 +102,7 @@ def in_short(outcome: Outcome) -> dict[str, Any]:
         "schema": schema_word(outcome),
         "repairs": repairs(outcome.last),
         "cost_usd": cost_text(outcome),
+        "saved_usd": saved_text(outcome),
     }
 
 

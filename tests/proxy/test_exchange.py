@@ -76,7 +76,7 @@ class ScriptedPorts:
         self.waited.append(seconds)
         self.clock += seconds
 
-    def call(self, order):
+    async def open(self, order):
         self.orders.append(order)
         self.calls.append(ScriptedCall(self.scripts.pop(0), self))
         return self.calls[-1]

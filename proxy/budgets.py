@@ -1,0 +1,96 @@
+"""Budgets and rates around the calls of one exchange: what they may cost is held before, what they did cost booked after."""
+
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from policies.cards import ModelCard
+from policies.chat import Failure
+from policies.limits import BudgetRule, Claim, Granted, RateRule, Refused
+from policies.money import usd_text, worst_cost_nanousd
+from policies.route import Route
+from proxy.snapshot import Key
+from proxy.stores.limiter import Limiter
+
+UNKNOWN_MAX_OUTPUT = 16_384
+"""Tokens of an answer whose model and request name no limit; more is cut where a budget applies."""
+LEAST_OUTPUT = 16
+"""A call that may not even write this much is not worth its prompt."""
+
+Rules = tuple[BudgetRule | RateRule, ...]
+
+
+def rules_of(key: Key | None, route: Route, run: str | None) -> tuple[Rules, Rules]:
+    """What bounds requests of this key, route and run: (once per request, once per upstream call)."""
+    once: list[BudgetRule | RateRule] = []
+    each: list[BudgetRule | RateRule] = []
+    if key is not None:
+        if key.rpm is not None:
+            once.append(RateRule("key", key.name, "requests", key.rpm))
+        if key.tpm is not None:
+            each.append(RateRule("key", key.name, "tokens", key.tpm))
+        if key.budget is not None:
+            each.append(BudgetRule("key", key.name, key.budget.nanousd, key.budget.per))
+    if route.budget is not None:
+        each.append(BudgetRule("route", route.name, route.budget.nanousd, route.budget.per))
+    if route.run_budget is not None and run is not None:
+        each.append(BudgetRule("run", run, route.run_budget.nanousd, route.run_budget.per))
+    return tuple(once), tuple(each)
+
+
+def asked_output(doc: Mapping[str, Any], card: ModelCard) -> int:
+    """The most tokens that an answer to this request can have, all its choices together."""
+    asked = doc.get("max_completion_tokens", doc.get("max_tokens"))
+    known = card.max_output_tokens or UNKNOWN_MAX_OUTPUT
+    one = asked if isinstance(asked, int) and not isinstance(asked, bool) and asked > 0 else known
+    choices = doc.get("n")
+    return one * (choices if isinstance(choices, int) and 0 < choices <= 128 else 1)
+
+
+async def admit(limiter: Limiter, rules: Rules) -> Failure | None:
+    """Count one request; why it may not start, where it may not."""
+    if not rules:
+        return None
+    found = await limiter.reserve(rules, Claim(None), time.time_ns())
+    return refusal_of(found) if isinstance(found, Refused) else None
+
+
+async def hold(
+    limiter: Limiter,
+    rules: Sequence[BudgetRule | RateRule],
+    card: ModelCard,
+    input_tokens: int,
+    output_tokens: int,
+) -> Granted | Failure:
+    """Hold what one call may cost at most. It may be granted less, and then has to stop there."""
+    worst = worst_cost_nanousd(input_tokens, output_tokens, card.price)
+    least = worst_cost_nanousd(input_tokens, min(LEAST_OUTPUT, output_tokens), card.price)
+    claim = Claim(worst, input_tokens + output_tokens, least)
+    found = await limiter.reserve(rules, claim, time.time_ns())
+    return refusal_of(found) if isinstance(found, Refused) else found
+
+
+def ceiling(granted: Granted, card: ModelCard, input_tokens: int, output_tokens: int) -> int | None:
+    """The tokens that the answer may have within the grant; None where it needs no watching."""
+    if granted.nanousd is None or card.price is None or card.price.output == 0:
+        return None
+    prompt = worst_cost_nanousd(input_tokens, 0, card.price) or 0
+    tokens = max(1, (granted.nanousd - prompt) * 1_000 // card.price.output)
+    return tokens if tokens < output_tokens else None
+
+
+def refusal_of(refused: Refused) -> Failure:
+    """A refusal in words that name the limit and whose it is."""
+    rule, after = refused.rule, refused.retry_after_s
+    if isinstance(rule, RateRule):
+        message = f"The {rule.scope} '{rule.name}' is limited to {rule.limit} {rule.unit} per minute."
+        return Failure("rate", message, 429, retry_after_s=after)
+    limit = f"The budget of the {rule.scope} '{rule.name}' ({usd_text(rule.nanousd)} USD per {rule.per})"
+    why = {
+        "spent": "is spent",
+        "held": "is held by calls under way",
+        "unpriced": "cannot count this model, whose price is unknown",
+    }[refused.reason]
+    return Failure(
+        "budget", f"{limit} {why}.", 429, retry_after_s=after if refused.reason == "held" else None
+    )
