@@ -115,6 +115,8 @@ def trim_on(
 def _is_next_turn(messages: Sequence[Message], sent: Sent, known: int) -> bool:
     """Whether the request goes on where the last one ended, by one turn: later ones find no cache any more."""
     new = messages[sent.length :]
+    if new and new[0].get("role") in RESULT_ROLES:
+        return False  # the last request ended between a call and its result: no prefix may end there
     turns = sum(1 for message in new if message.get("role") == "user")
     return known >= sent.length and bool(new) and turns <= MOST_NEW_TURNS
 

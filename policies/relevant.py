@@ -82,7 +82,8 @@ def choose(
     while selection.used > budget_tokens and taken:
         selection.drop(taken.pop())
         messages, kept = selection.assembled()
-    return Chosen(selection, messages, kept, scores) if selection.used <= budget_tokens else None
+    fits = selection.used <= budget_tokens and bool(messages)
+    return Chosen(selection, messages, kept, scores) if fits else None
 
 
 def ranked(index: Index, scores: Scores) -> list[int]:
@@ -113,7 +114,7 @@ def _require(selection: Selection, pins: Collection[int]) -> set[int]:
         required.update(pieces)
     latest = len(index.messages) - 1
     # What the model has to react to; an agent that does not see a result asks for it again.
-    if latest not in must and selection.offer_unit(index.unit_of[latest]):
+    if latest >= 0 and latest not in must and selection.offer_unit(index.unit_of[latest]):
         required.update(p for p in index.of_message(latest) if index.pieces[p].whole)
     return required
 

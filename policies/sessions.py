@@ -5,12 +5,13 @@ ids. They matter more the later and the more often they were named, and one copy
 """
 
 import heapq
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
+from types import MappingProxyType
 from typing import Protocol
 
 from policies.index import Index
 from policies.relevance import Scores
-from policies.units import has_calls
+from policies.units import RESULT_ROLES, has_calls
 
 CALLING_UNITS = 3
 """Messages with tool calls from which a conversation is an agent's session."""
@@ -18,10 +19,12 @@ FADING = 0.96
 """An identifier's weight, and recency itself, by each message that came later (0.95-0.97 are the same, 0.99 is worse)."""
 WINDOW = 200
 """Messages back from the end in which identifiers count: 0.96 to the 200th is nothing."""
-SAID = {"user": 2.0, "assistant": 1.0, "tool": 1.0, "function": 1.0}
-"""Weight of an identifier by who named it."""
+SAID: Mapping[str, float] = MappingProxyType({"user": 2.0, "assistant": 1.0})
+"""Weight of an identifier each time somebody names it."""
+LISTED, MOST_LISTED = 1.0, 2.0
+"""Weight of one each time it stands in a result, and the most that comes to: lists repeat themselves."""
 CALLED = 2.0
-"""Added where it was an argument of a call."""
+"""Added where it is an argument of a call."""
 RECENCY = 1.0
 RELEVANCE = 0.3
 SIZE = 0.6
@@ -49,16 +52,21 @@ def is_session(index: Index) -> bool:
 
 def weights_of_identifiers(index: Index) -> dict[str, float]:
     """How much each identifier named lately is worth."""
-    weights: dict[str, float] = {}
+    named: dict[str, float] = {}
+    listed: dict[str, float] = {}
     last = len(index.messages) - 1
     for at in range(last, max(-1, last - WINDOW), -1):
         message = index.messages[at]
-        worth = FADING ** (last - at) * SAID.get(str(message.get("role")), 0.0)
-        called = FADING ** (last - at) * CALLED if has_calls(message) else 0.0
+        role = str(message.get("role"))
+        fading = FADING ** (last - at)
+        worth = fading * (SAID.get(role, 0.0) + (CALLED if has_calls(message) else 0.0))
         for piece in index.of_message(at):
             for name in index.identifiers(piece):
-                weights[name] = weights.get(name, 0.0) + worth + called
-    return weights
+                if role in RESULT_ROLES:
+                    listed[name] = min(MOST_LISTED, listed.get(name, 0.0) + LISTED * fading)
+                else:
+                    named[name] = named.get(name, 0.0) + worth
+    return {name: named.get(name, 0.0) + listed.get(name, 0.0) for name in {*named, *listed}}
 
 
 def fill_session(selection: Taker, scores: Scores, required: Collection[int]) -> list[int]:
