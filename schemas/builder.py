@@ -21,7 +21,7 @@ _ITEM = re.compile(rf"{_W}(?:(?:{_STRING}|{_NUMBER}|(true|false|null)){_W}(?:([,
 _AFTER = re.compile(rf"{_W}([,}}\]])")
 _LITERALS = {"true": True, "false": False, "null": None, "True": True, "False": False, "None": None}
 # The same, as JavaScript, Python and typesetting write them; strings hold no quotes of any kind.
-_INSIDE = r"[^'\"\\\n\r\t“”‘’]*+"
+_INSIDE = r"[^'\"\\\x00-\x1f“”‘’]*+"
 _ODD_STRING = rf"(\"{_INSIDE}\"|'{_INSIDE}'|“{_INSIDE}”)"
 _ODD_VALUE = rf"(?:(?:{_ODD_STRING}|{_NUMBER}(?!,\d)|(true|false|null|True|False|None)){_W}"
 _ODD_MEMBER = re.compile(

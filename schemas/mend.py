@@ -33,8 +33,8 @@ MARGIN = 0.15
 SLACK = 1.6
 # Where the schema says nothing there is no evidence but the text itself: beyond this it is a guess.
 DEAREST_GUESS = 3.25
-BASE_FUEL = 3000
-MAX_READINGS = 40
+BASE_FUEL = 1500
+MAX_READINGS = 20
 MAX_SEGMENTS = 32
 
 
