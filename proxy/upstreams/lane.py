@@ -77,13 +77,13 @@ class Lane:
     async def _obtain(self, due: float, *, fresh: bool) -> tuple[Connection, bool]:
         came_before = False
         while True:
-            if fresh and self._idle:
-                self._idle[0].drop()
-            elif (idle := self.take()) is not None:
+            if not fresh and (idle := self.take()) is not None:
                 return idle, True
             if self._open < self._limit:
                 self._open += 1
                 return await self._connect(due), False
+            if (idle := self.take()) is not None:
+                return idle, True
             connection = await self._turn(due, first=came_before)
             if connection is None:
                 return await self._connect(due), False

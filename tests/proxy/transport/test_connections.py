@@ -40,6 +40,8 @@ async def test_cancelled_call_is_seen_by_the_upstream_at_once(transport):
                     await task
                 assert await left(server.visits[0])
                 best = min(best, server.visits[0].ended_at - gone)
+            if best < 0.05:  # a busy machine gets more tries
+                break
         assert best < 0.05, phase
 
 

@@ -114,28 +114,50 @@ async def test_waiting_in_line_takes_no_longer_than_connecting_may(pool):
         await asyncio.gather(*tasks)
 
 
-async def test_cancelled_in_line_or_just_as_the_turn_comes_loses_no_connection(pool):
+async def test_cancelled_in_line_loses_no_connection(pool):
     gate = asyncio.Event()
     async with hostile(gated(gate)) as server:
         busy = [start(text(pool, server)) for _ in range(2)]
         await asyncio.sleep(0.02)
-        early, late, last = (start(text(pool, server)) for _ in range(3))
+        early, last = (start(text(pool, server)) for _ in range(2))
         await asyncio.sleep(0.02)
         early.cancel()
+        await asyncio.wait([early])
+        assert "1 waiting" in repr(pool)
         gate.set()
-        while not busy[0].done() and not busy[1].done():
-            await asyncio.sleep(0)
+        assert await asyncio.wait_for(asyncio.gather(last, *busy), 2) == [b"ok"] * 3
+        assert repr(pool) == "<Pool [<Lane 2 open, 2 idle, 0 waiting>]>"
+
+
+@pytest.mark.parametrize("given", ["a connection", "the right to make one"])
+async def test_cancelled_just_as_the_turn_comes_passes_it_on(given):
+    pool = Pool(per_host=1)
+    async with hostile(answers(whole())) as server:
+        await text(pool, server)
+        (lane,) = pool._lanes.values()
+        taken = lane.take()
+        late, last = (start(text(pool, server)) for _ in range(2))
+        await asyncio.sleep(0.02)
+        if given == "a connection":
+            lane.put_back(taken)
+        else:
+            taken.drop()
         late.cancel()
         assert await asyncio.wait_for(last, 2) == b"ok"
-        await asyncio.gather(*busy)
-        for task in (early, late):
-            with contextlib.suppress(asyncio.CancelledError):
-                await task
-        await asyncio.sleep(0.02)
-        lane = repr(pool)
-        assert "0 waiting" in lane
-        assert await asyncio.gather(text(pool, server), text(pool, server)) == [b"ok", b"ok"]
-        assert repr(pool) == "<Pool [<Lane 2 open, 2 idle, 0 waiting>]>"
+        assert late.cancelled()
+        assert repr(pool) == "<Pool [<Lane 1 open, 1 idle, 0 waiting>]>"
+    await pool.close()
+
+
+async def test_no_room_for_a_fresh_connection_takes_a_kept_one():
+    pool = Pool(per_host=1)
+    async with hostile(answers(whole())) as server:
+        await text(pool, server)
+        (lane,) = pool._lanes.values()
+        connection, reused = await lane.obtain(lane.loop.time() + 1, lane.loop.time() + 1, fresh=True)
+        assert reused
+        lane.put_back(connection)
+    await pool.close()
 
 
 async def test_lost_connection_makes_room_for_the_next_in_line(pool):

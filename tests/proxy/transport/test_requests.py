@@ -111,6 +111,32 @@ async def test_upload_that_is_refused_early_gets_its_answer(transport):
         assert await left(server.visits[0])
 
 
+async def test_upload_stops_with_the_head_of_a_refusal(transport, kind):
+    if kind == "session":
+        pytest.skip("aiohttp goes on to send until the answer is whole")
+    taken = 0
+
+    async def endless():
+        nonlocal taken
+        while True:
+            await asyncio.sleep(0.005)
+            taken += 1
+            yield b"x"
+
+    async def script(visit):
+        await visit.reader.readuntil(b"\r\n\r\n")
+        await visit.say(b"HTTP/1.1 413 Content Too Large\r\nContent-Length: 9\r\n\r\ntoo")
+        await asyncio.sleep(0.1)
+        await visit.say(b" large")
+        await visit.hang()
+
+    async with hostile(script) as server:
+        response = await send(transport, server, body=endless())
+        before = taken
+        assert await response.read(100) == b"too large"
+        assert taken - before <= 1
+
+
 async def test_upload_waits_for_an_upstream_that_does_not_read(transport):
     taken = 0
 

@@ -107,6 +107,18 @@ async def test_silence_between_two_pieces(transport):
     assert 0.14 < took < 0.4
 
 
+async def test_silence_after_a_late_first_piece(transport):
+    async def script(visit):
+        await visit.request()
+        await asyncio.sleep(0.25)
+        await visit.say(chunked(b"hel", end=b""))
+        await visit.hang()
+
+    error, took = await late(transport, script, Timeouts(first_byte_s=5, idle_s=0.1))
+    assert error is IdleTimeout
+    assert 0.34 < took < 0.6
+
+
 async def test_dripping_body_ends_with_the_total(transport):
     async def script(visit):
         await visit.request()
