@@ -75,34 +75,46 @@ def _compile(schema: str) -> Any:
 
 
 class Router:
-    """A scorer fitted on the harness's rows, as `python -m proxy calibrate` fits one on a route's log."""
+    """A scorer fitted on the harness's rows, as `python -m proxy calibrate` fits one on a route's log.
+
+    A scorer belongs to one route. Rows of several data sets are logs of several routes with other models each:
+    nothing is fitted across them, and the score is the same for every request.
+    """
 
     needs_fit = True
 
     def __init__(self, rows: Any) -> None:
-        from policies.fitting import Sample, fit  # noqa: PLC0415 - as above
+        from policies.fitting import fit  # noqa: PLC0415 - as above
 
-        self.scorer = fit(
-            [
-                Sample(
-                    messages=row["messages"],
-                    tools=[{"type": "function", "function": tool} for tool in row.get("tools", [])],
-                    step=row.get("task"),
-                    cheap=row["qw"],
-                    strong=row["qs"],
-                    cheap_nanousd=row["cw"] * 1e9,
-                    strong_nanousd=row["cs"] * 1e9,
-                )
-                for row in rows
-            ]
-        )
+        alone = len({row.get("ds") for row in rows}) == 1
+        self.scorer = fit([_sample(row) for row in rows]) if alone else None
 
     def __call__(self, messages: Any, request: Any) -> float:
         """How much the request needs the strong model, 0 to 1; 0.5 where the scorer abstains."""
         from policies.scorer import score as content_score  # noqa: PLC0415 - as above
 
+        if self.scorer is None:
+            return 0.5
         gain = content_score(self.scorer, messages, request.get("tools"), _declared_step(request))
         return 0.5 if gain is None else 1 / (1 + math.exp(-4 * max(-8.0, min(8.0, gain))))
+
+
+def _sample(row: Any) -> Any:
+    from policies.fitting import Sample  # noqa: PLC0415 - as above
+
+    return Sample(
+        messages=row["messages"],
+        tools=_tools(row),
+        step=row.get("task"),
+        cheap=row["qw"],
+        strong=row["qs"],
+        cheap_nanousd=row["cw"] * 1e9,
+        strong_nanousd=row["cs"] * 1e9,
+    )
+
+
+def _tools(row: Any) -> list[Any]:
+    return [{"type": "function", "function": tool} for tool in row.get("tools", [])]
 
 
 def _declared_step(request: Any) -> str | None:

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from policies.features import BUCKETS, Features, features
-from policies.scorer import WEIGHTS, Row, Scorer, familiarity, head_values, step_chances
+from policies.scorer import WEIGHTS, Row, Scorer, familiarity, head_values, step_chances, strangeness
 
 Matrix = NDArray[np.float64]
 
@@ -27,8 +27,13 @@ STRUCTURE_SHARE = 0.15
 HEAD_RIDGE = (8.0, 8.0, 4.0, 4.0)
 STEP_RIDGE = 30.0
 GAIN_RIDGE = 100.0
+STEP_LOUDNESS = 2.0
+SURE = 2.33
+FEW = 20
+LEAST_SPREAD = 0.1
+STRANGE = 0.05
 UNFAMILIAR = 0.02
-"""The share of the log's own requests, seen from outside, that would count as unlike it."""
+"""The shares of the log's own requests, seen from outside, that would count as unlike it: by structure, by grams."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,8 +90,17 @@ def fit(samples: Sequence[Sample]) -> Scorer:
     centre, scale = heads.mean(0), heads.std(0) + 1e-9
     said = np.clip((heads - centre) / scale, -4, 4)
     declared = (table.steps[:, None] == np.arange(len(table.names))).astype(float)
+    whole = _fitted(table, rows)
+    apart = np.zeros(len(samples))
+    for k in range(FOLDS):
+        inside = fold != k
+        if inside.any() and not inside.all():
+            weights = _last_layer(said[inside], chances[inside], table.targets[inside, 0])
+            apart[~inside] = _layered(said[~inside], chances[~inside]) @ weights[1:] + weights[0]
     return replace(
-        _fitted(table, rows),
+        whole,
+        skilled=_skilled(apart, table.targets[:, 0]),
+        strange=_strange(whole, table),
         gain=_last_layer(said, chances, table.targets[:, 0]),
         declared_gain=_last_layer(said, declared, table.targets[:, 0]),
         head_centre=_row(centre),
@@ -133,6 +147,7 @@ def _fitted(table: _Table, rows: NDArray[np.int64]) -> Scorer:
         grams.append(array("f", by_gram.astype(np.float32).tobytes()))
         dense.append((*_row(by_structure * STRUCTURE_SHARE), float(target.mean())))
     telling, step_structure = _recognition(table, rows, structure, some)
+    usual, spread = _usual(structure, table.steps[rows], len(table.names))
     return Scorer(
         steps=table.names,
         grams=tuple(grams),
@@ -143,6 +158,10 @@ def _fitted(table: _Table, rows: NDArray[np.int64]) -> Scorer:
         declared_gain=(),
         seen=b"",
         familiar=0.0,
+        usual=usual,
+        spread=spread,
+        strange=0.0,
+        skilled=False,
         centre=_row(centre),
         scale=_row(scale),
         head_centre=(),
@@ -191,13 +210,17 @@ def _recognition(
     kinds, places, owner = len(table.names), grams.places, grams.owner
     wanted = (table.steps[rows][:, None] == np.arange(kinds)).astype(float)
     n = len(rows)
+    buckets, places = np.unique(places, return_inverse=True)
     by_step = np.array(
-        [np.bincount(places, wanted[owner, k], BUCKETS) / max(1.0, wanted[:, k].sum()) for k in range(kinds)]
+        [
+            np.bincount(places, wanted[owner, k], len(buckets)) / max(1.0, wanted[:, k].sum())
+            for k in range(kinds)
+        ]
     )
-    overall = np.bincount(places, minlength=BUCKETS) / n
+    overall = np.bincount(places, minlength=len(buckets)) / n
     spread = (wanted.sum(0)[:, None] * (by_step - overall) ** 2).sum(0) / (overall * (1 - overall) + 0.02)
     best = np.sort(np.argsort(-spread, kind="stable")[:TELLING])
-    column = np.full(BUCKETS, -1)
+    column = np.full(len(buckets), -1)
     column[best] = np.arange(len(best))
     told = np.zeros((n, len(best)))
     hit = column[places] >= 0
@@ -207,8 +230,30 @@ def _recognition(
     solved = _ridge(x - mean, wanted - aim, STEP_RIDGE)
     constant = aim - mean @ solved
     width = structure.shape[1]
-    telling = {int(bucket): _row(solved[width + i]) for i, bucket in enumerate(best)}
+    telling = {int(buckets[place]): _row(solved[width + i]) for i, place in enumerate(best)}
     return telling, tuple((*_row(solved[:width, k]), float(constant[k])) for k in range(kinds))
+
+
+def _usual(
+    structure: Matrix, steps: NDArray[np.int64], kinds: int
+) -> tuple[tuple[Row, ...], tuple[Row, ...]]:
+    """Mean and spread of each step's structure; a step of fewer than FEW rows is as spread as the whole log."""
+    means, spreads = [], []
+    for k in range(kinds):
+        own = structure[steps == k]
+        means.append(_row(own.mean(0) if len(own) else structure.mean(0)))
+        spread = own.std(0) if len(own) >= FEW else structure.std(0)
+        spreads.append(_row(np.maximum(spread, LEAST_SPREAD)))
+    return tuple(means), tuple(spreads)
+
+
+def _strange(scorer: Scorer, table: _Table) -> float:
+    """The strangeness that all but a share STRANGE of the log's own requests stay below."""
+    structure = np.clip((table.structure - scorer.centre) / scorer.scale, -4, 4)
+    seen = []
+    for found, numbers in zip(table.found, structure.tolist(), strict=True):
+        seen.append(strangeness(scorer, numbers, step_chances(scorer, found, numbers, None)))
+    return float(np.quantile(seen, 1 - STRANGE))
 
 
 def _applied(part: Scorer, table: _Table, rows: NDArray[np.int64]) -> tuple[Matrix, Matrix]:
@@ -222,18 +267,30 @@ def _applied(part: Scorer, table: _Table, rows: NDArray[np.int64]) -> tuple[Matr
     return np.array(heads), np.array(chances)
 
 
-def _last_layer(heads: Matrix, chances: Matrix, gain: Matrix) -> Row:
-    """Weights as `Scorer.gain` has them: constant and heads, then for each step its own and those of the heads."""
+def _layered(heads: Matrix, chances: Matrix) -> Matrix:
+    """The columns of the last layer: the heads, then for each step its chance and the heads where it is this step."""
     parts = [heads]
     for k in range(chances.shape[1]):
-        parts += [chances[:, [k]] * 2.0, chances[:, [k]] * heads]
-    x = np.hstack(parts)
+        parts += [chances[:, [k]], chances[:, [k]] * heads]
+    return np.hstack(parts)
+
+
+def _last_layer(heads: Matrix, chances: Matrix, gain: Matrix) -> Row:
+    """Weights as `Scorer.gain` has them: the constant, then one per column of `_layered`."""
+    x, width = _layered(heads, chances), heads.shape[1] + 1
+    loud = np.ones(x.shape[1])
+    loud[width - 1 :: width] = STEP_LOUDNESS
+    x = x * loud
     mean = x.mean(0)
     solved = _ridge(x - mean, (gain - gain.mean())[:, None], GAIN_RIDGE)[:, 0]
-    weights = np.concatenate([[gain.mean() - mean @ solved], solved])
-    width = heads.shape[1] + 1
-    weights[width::width] *= 2.0
-    return _row(weights)
+    return _row(np.concatenate([[gain.mean() - mean @ solved], solved * loud]))
+
+
+def _skilled(apart: Matrix, gain: Matrix) -> bool:
+    """Whether gains told from outside go with the real ones beyond chance (one in a hundred)."""
+    if apart.std() < 1e-9 or gain.std() < 1e-9:
+        return False
+    return bool(np.corrcoef(apart, gain)[0, 1] * len(gain) ** 0.5 > SURE)
 
 
 def _ridge(x: Matrix, y: Matrix, ridge: float) -> Matrix:

@@ -20,6 +20,12 @@ Row = tuple[float, ...]
 WEIGHTS = 1 << 16
 """Weights per head: grams share them, which costs little; whether a gram was seen is kept for each bucket."""
 
+NEAREST = 3
+"""Of so many of the likeliest steps the nearest must be near."""
+
+CAPPED = 25.0
+"""No single number makes a request stranger than this."""
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Scorer:
@@ -30,7 +36,8 @@ class Scorer:
     weights of the last layer: the constant, then per head; then per step: its own, then per head;
     `declared_gain` are the same for a step that the client declared.
     `seen` has a 1 for each bucket that the log knows; a request with a smaller share of these than `familiar`
-    is unlike the log. `centre` and `scale` bring structure to mean 0 and deviation 1, `head_centre` and
+    is unlike the log, and so is one whose structure is further than `strange` from each of its likeliest steps,
+    whose means and spreads are `usual` and `spread`. `skilled` False: on its own log it told nothing beyond chance. `centre` and `scale` bring structure to mean 0 and deviation 1, `head_centre` and
     `head_scale` the heads.
     """
 
@@ -43,6 +50,10 @@ class Scorer:
     declared_gain: Row
     seen: bytes
     familiar: float
+    usual: tuple[Row, ...]
+    spread: tuple[Row, ...]
+    strange: float
+    skilled: bool
     centre: Row
     scale: Row
     head_centre: Row
@@ -55,9 +66,13 @@ def score(scorer: Scorer, messages: Any, tools: Any = None, step: str | None = N
     `step` is the declared one; without it the step is recognised from the content.
     """
     found = features(messages, tools)
-    if familiarity(scorer.seen, found) < scorer.familiar:
+    if not scorer.skilled or familiarity(scorer.seen, found) < scorer.familiar:
         return None
-    return expected_gain(scorer, found, step)
+    structure = standard(found.structure, scorer.centre, scorer.scale)
+    chances = step_chances(scorer, found, structure, step)
+    if strangeness(scorer, structure, chances) > scorer.strange:
+        return None
+    return expected_gain(scorer, found, structure, chances, declared=step in scorer.steps)
 
 
 def familiarity(seen: bytes, found: Features) -> float:
@@ -65,13 +80,26 @@ def familiarity(seen: bytes, found: Features) -> float:
     return sum(map(seen.__getitem__, found.grams)) / (len(found.grams) or 1)
 
 
-def expected_gain(scorer: Scorer, found: Features, step: str | None = None) -> float:
-    """The gain for a request with these features, familiar or not."""
-    structure = standard(found.structure, scorer.centre, scorer.scale)
+def strangeness(scorer: Scorer, structure: Sequence[float], chances: Sequence[float]) -> float:
+    """The mean square distance of the structure from the nearest of its NEAREST likeliest steps, in their spreads."""
+    likely = sorted(range(len(chances)), key=lambda i: -chances[i])[:NEAREST]
+    return min(
+        sum(
+            min(CAPPED, ((value - mean) / spread) ** 2)
+            for value, mean, spread in zip(structure, scorer.usual[i], scorer.spread[i], strict=True)
+        )
+        for i in likely
+    ) / len(structure)
+
+
+def expected_gain(
+    scorer: Scorer, found: Features, structure: Sequence[float], chances: Sequence[float], *, declared: bool
+) -> float:
+    """The gain for a request with these features, like the log or not."""
     heads = standard(head_values(scorer, found, structure), scorer.head_centre, scorer.head_scale)
-    weights, width = (scorer.declared_gain if step in scorer.steps else scorer.gain), len(heads) + 1
+    weights, width = (scorer.declared_gain if declared else scorer.gain), len(heads) + 1
     total = _dot(weights, heads)
-    for i, chance in enumerate(step_chances(scorer, found, structure, step)):
+    for i, chance in enumerate(chances):
         if chance:
             total += chance * _dot(weights[(i + 1) * width : (i + 2) * width], heads)
     return total
