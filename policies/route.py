@@ -39,6 +39,14 @@ class Budget:
 
 
 @dataclass(frozen=True, slots=True)
+class Cache:
+    """Answers are kept for `ttl_s` seconds, at most `max_mb` of them, and given again to the same request."""
+
+    ttl_s: float = 300
+    max_mb: float = 64
+
+
+@dataclass(frozen=True, slots=True)
 class Limits:
     """What one exchange may spend, all attempts together."""
 
@@ -109,6 +117,7 @@ class Route:
     """Of all requests of the route together."""
     run_budget: Budget | None = None
     """Of each run of the route."""
+    cache: Cache | None = None
     passthrough: bool = True
     choose: ChooseRule = "ladder"
     match: tuple[Match, ...] = ()

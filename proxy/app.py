@@ -144,7 +144,7 @@ class App:
         for site in list(self._runner.sites):
             await site.stop()
         deadline = time.monotonic() + services.ready.snapshot.server.drain_s
-        while services.in_work and time.monotonic() < deadline:
+        while services.in_work and time.monotonic() < deadline:  # noqa: ASYNC110  an event would cost each request
             await asyncio.sleep(0.02)
         stopped = ApiError(503, "The proxy is shutting down.", "shutting_down", type="server_error")
         for listener in list(services.listeners):

@@ -31,6 +31,8 @@ class Listener:
         self._spoke_at = self._loop.time()
         self._timer: asyncio.TimerHandle | None = self._loop.call_later(hold_s, self._silent)
         self._comment: asyncio.Task[None] | None = None
+        self.told: list[bytes] | None = None
+        """All events so far, where they are to be kept."""
         self.quiet = False
         """True: no comments, for clients that asked for none."""
 
@@ -45,6 +47,8 @@ class Listener:
         if response is None:
             response = await self._start()
         self._spoke_at = self._loop.time()
+        if self.told is not None and not data.startswith(b":"):
+            self.told.append(data)
         await response.write(data)
 
     async def _start(self) -> web.StreamResponse:

@@ -16,7 +16,8 @@ from policies.patching import Patch
 from policies.saved import Saved, Spent, saved
 from policies.structure import AS_ASKED, NOT_SEEN, Shaped, Structure, shape, structure_for
 from proxy.budgets import Rules, asked_output, ceiling, hold
-from proxy.exchange import Order
+from proxy.cache import Answer
+from proxy.exchange import Order, Outcome
 from proxy.listener import Listener
 from proxy.selection import Selected
 from proxy.services import Services
@@ -24,6 +25,7 @@ from proxy.stores import base as stores
 from proxy.upstreams.openai import ChatCall
 from proxy.wire.ask import Ask
 from proxy.wire.body import REMOVE, edit
+from proxy.wire.facts import schema_word
 from schemas.families import FamilyName
 from schemas.subset import Subset
 
@@ -233,6 +235,12 @@ class Live:
         self._observe(target.card.alias, attempt)
         self._services.telemetry.attempt_ended(self._selected.route.name, target.card.alias, attempt)
         return attempt
+
+    def kept(self, outcome: Outcome, body: bytes) -> Answer:
+        """What is kept of this exchange, to be given again to the same request."""
+        card = self._selected.target(outcome.last.model).card
+        usage = outcome.last.usage or _NOTHING
+        return Answer(body, self._ask.stream, outcome.last.model, card, schema_word(outcome), usage)
 
     def _saved(self) -> Saved | None:
         """What the exchange saved, now that its last attempt answered."""

@@ -13,6 +13,7 @@ from cachetools import LRUCache
 from policies.contract import Contract
 from policies.route import Route
 from policies.structure import Seen
+from proxy.cache import Responses
 from proxy.counters import Counter
 from proxy.listener import Listener
 from proxy.snapshot import Key, Snapshot
@@ -63,6 +64,8 @@ class Services:
     """Providers' own lists of models, with the time until which they are believed."""
     inline: LRUCache[bytes, Compiled] = field(default_factory=lambda: LRUCache(INLINE_SCHEMAS))
     """Schemas that came with requests, by the hash of their text."""
+    caches: dict[str, Responses] = field(default_factory=dict)
+    """Kept answers by route."""
     seen: dict[str, Seen] = field(default_factory=dict)
     """How models treated the shapes they were asked for, by alias."""
     subsets: LRUCache[tuple[str, FamilyName], Subset] = field(
@@ -87,6 +90,15 @@ class Services:
         found = self.inline.get(key)
         if found is None:
             found = self.inline[key] = compile_schema(schema)
+        return found
+
+    def cache_of(self, route: Route) -> Responses | None:
+        """The kept answers of `route`; a changed rule begins afresh."""
+        if route.cache is None:
+            return None
+        found = self.caches.get(route.name)
+        if found is None or found.rule != route.cache:
+            found = self.caches[route.name] = Responses(route.cache)
         return found
 
     def subset(self, schema: Compiled, family: FamilyName) -> Subset:

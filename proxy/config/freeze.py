@@ -4,7 +4,7 @@ from types import MappingProxyType
 from typing import Any
 
 from policies.cards import ModelCard, Price
-from policies.route import Budget, ContextRule, Limits, Repair, Route
+from policies.route import Budget, Cache, ContextRule, Limits, Repair, Route
 from proxy.config.checks import Findings, digest
 from proxy.config.models import (
     BudgetModel,
@@ -109,6 +109,7 @@ def _route(name: str, given: RouteModel) -> Route:
         stream=given.stream,
         context=ContextRule(given.context.policy, given.context.budget_tokens),
         limits=Limits(given.limits.attempts, given.limits.cost_usd, given.limits.deadline_s),
+        cache=None if given.cache is None else Cache(given.cache.ttl_s, given.cache.max_mb),
         budget=_budget(given.budget),
         run_budget=_budget(given.run_budget),
         passthrough=given.passthrough,

@@ -297,6 +297,15 @@ class BudgetModel(_Strict):
     )
 
 
+class CacheModel(_Strict):
+    """Answers that are given again to the same request of the same key, without asking a model."""
+
+    ttl_s: Seconds = Field(default=300, description="How long an answer is kept, in seconds.")
+    max_mb: Annotated[float, BeforeValidator(_typed), Field(gt=0, le=65_536, allow_inf_nan=False)] = Field(
+        default=64, description="Memory for the answers of this route, in MiB."
+    )
+
+
 class RouteModel(_Strict):
     """A bundle of policies that a client selects by name. `default` serves what selects no other."""
 
@@ -327,6 +336,10 @@ class RouteModel(_Strict):
         default_factory=ContextModel, description="How much of a conversation goes upstream."
     )
     limits: LimitsModel = Field(default_factory=LimitsModel, description="What one request may spend.")
+    cache: CacheModel | None = Field(
+        default=None,
+        description="Keep answers and give them again to the very same request; identical requests that come together are asked once. Absent: off.",
+    )
     budget: BudgetModel | None = Field(
         default=None, description="What all requests of the route may cost together. Absent: no limit."
     )

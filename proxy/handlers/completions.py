@@ -11,9 +11,11 @@ from policies.chat import Reply
 from policies.contract import Contract
 from policies.ladder import Accept, Rung
 from policies.plan import Counts, Plan, needs_counts, trim_context
-from proxy.budgets import admit, rules_of
+from proxy.budgets import Rules, admit, rules_of
+from proxy.cache import Turn, key_of
 from proxy.edges import Visit, read_body
 from proxy.exchange import Outcome, converse
+from proxy.handlers.again import again
 from proxy.handlers.schemas import refused_schema
 from proxy.listener import Listener
 from proxy.live import Live
@@ -22,6 +24,7 @@ from proxy.services import Services
 from proxy.wire import facts as wire_facts
 from proxy.wire import headers as wire_headers
 from proxy.wire.ask import Ask, read_ask
+from proxy.wire.body import edit
 from proxy.wire.chat import Whole, event_of, loads, saying, with_mended, with_mended_streamed
 from proxy.wire.errors import JSON, ApiError, from_failure
 from proxy.wire.sse import comment, frame
@@ -43,6 +46,22 @@ async def complete(services: Services, visit: Visit) -> web.StreamResponse:
     refused = await admit(services.limiter, once)
     if refused is not None:
         raise from_failure(refused, retried=False)
+    responses = services.cache_of(selected.route)
+    if responses is None:
+        return await _exchange(services, visit, ask, selected, each, None)
+    tenant = visit.key.name if visit.key else None
+    same = key_of(tenant, ask.endpoint, ask.model or "", edit(ask.body, ask.doc, ask.own))
+    async with responses.ask(same) as turn:
+        if turn.found is not None:
+            return await again(services, visit, ask, selected, turn.found)
+        return await _exchange(services, visit, ask, selected, each, turn)
+
+
+async def _exchange(
+    services: Services, visit: Visit, ask: Ask, selected: Selected, rules: Rules, turn: Turn | None
+) -> web.StreamResponse:
+    """Ask upstream; what comes of it is kept in `turn` where the route keeps answers."""
+    server = services.ready.snapshot.server
     plan = await _plan(services, ask, selected, visit)
     passed = wire_headers.to_upstream(visit.headers.items())
     live: Live | None = None
@@ -67,16 +86,17 @@ async def complete(services: Services, visit: Visit) -> web.StreamResponse:
         passed=passed,
         listener=listener,
         contract=plan.contract,
-        rules=each,
+        rules=rules,
         dropped_tokens=0 if plan.context is None else plan.context.tokens_in - plan.context.tokens_out,
     )
     if listener is not None:
         services.listeners.add(listener)
+        listener.told = [] if turn is not None else None
     try:
         outcome = await converse(plan, ask.messages, live)
         if listener is not None:
-            return await _answer_streamed(visit, ask, outcome, live, listener)
-        return _answer_whole(visit, ask, outcome, live)
+            return await _answer_streamed(visit, ask, outcome, live, listener, turn)
+        return _answer_whole(visit, ask, outcome, live, turn)
     finally:
         if listener is not None:
             listener.stop()
@@ -153,7 +173,7 @@ def inline_schema(doc: Mapping[str, Any]) -> Any:
     return named.get("schema") if isinstance(named, dict) else None
 
 
-def _answer_whole(visit: Visit, ask: Ask, outcome: Outcome, live: Live) -> web.Response:
+def _answer_whole(visit: Visit, ask: Ask, outcome: Outcome, live: Live, turn: Turn | None) -> web.Response:
     facts = wire_facts.at_end(outcome)
     upstream = live.last_call.reply_headers if live.last_call is not None else ()
     error = _error_of(visit, outcome)
@@ -165,11 +185,13 @@ def _answer_whole(visit: Visit, ask: Ask, outcome: Outcome, live: Live) -> web.R
     assert isinstance(reply.original, Whole)
     extra = {"tailrace": wire_facts.explained(outcome)} if ask.controls.explain else {}
     body = with_mended(reply.original, outcome.last.verdict, extra)
+    if turn is not None:
+        turn.keep(live.kept(outcome, body))
     return web.Response(body=body, headers=[("content-type", JSON), *_headers(visit, upstream, facts)])
 
 
 async def _answer_streamed(
-    visit: Visit, ask: Ask, outcome: Outcome, live: Live, listener: Listener
+    visit: Visit, ask: Ask, outcome: Outcome, live: Live, listener: Listener, turn: Turn | None
 ) -> web.StreamResponse:
     error = _error_of(visit, outcome)
     if error is not None:
@@ -186,6 +208,9 @@ async def _answer_streamed(
         )
         return await listener.fail(ApiError(422, message, "schema_unsatisfied", type="schema_error"))
     frames = [frame(event) for event in events]
+    if turn is not None and listener.told is not None:
+        usage = [] if call.usage_event is None or not ask.include_usage else [frame(call.usage_event)]
+        turn.keep(live.kept(outcome, b"".join([*listener.told, *frames, *usage])))
     if ask.include_usage and call.usage_event is not None:
         facts = wire_facts.explained(outcome) if ask.controls.explain else wire_facts.in_short(outcome)
         frames.append(frame(wire_facts.with_facts(call.usage_event, facts)))
