@@ -91,9 +91,11 @@ class Atom:
         types = schema.get("type", ())
         whole = ["type"] if "integer" in types and "number" not in types else []
         constants = ["enum", "const"]
-        self.text_check = _check_of(schema, _TEXT, dialect)
-        self.number_check = _check_of(schema, [*whole, *constants, *_NUMBER], dialect)
-        self.constant_check = _check_of(schema, constants, dialect)
+        numeric = [*whole, *constants, *_NUMBER]
+        self.text_check = _check_of(schema, _TEXT, dialect) if self.kinds & STRING else None
+        self.number_check = _check_of(schema, numeric, dialect) if self.kinds & NUMBER else None
+        others = self.kinds & ~(STRING | NUMBER)
+        self.constant_check = _check_of(schema, constants, dialect) if others else None
         self.late = ANY_KIND if incomplete or not _LATE_FOR_ANY.isdisjoint(schema) else 0
         self.late |= 0 if _LATE_FOR_OBJECTS.isdisjoint(schema) else OBJECT
         self.late |= 0 if _LATE_FOR_ARRAYS.isdisjoint(schema) else ARRAY

@@ -63,10 +63,11 @@ def expand(refs: Refs, places: Sequence[Place]) -> Expansion:
 
 def _edges(refs: Refs, place: Place, index: dict[int, int]) -> Iterator[_Edge]:
     for keyword, below, child in children(place.schema, refs.dialect):
-        if keyword in _STORE or id(child) not in index:
+        inner = refs.into(place, below, child)
+        if keyword in _STORE or id(inner.schema) not in index:
             continue
         kind: Kind = "here" if keyword in _HERE else "either" if keyword in _EITHER else "also"
-        yield _Edge(kind, index[id(child)], place.pointer + below)
+        yield _Edge(kind, index[id(inner.schema)], inner.pointer)
     for keyword, targets in refs.referred(place):
         for target in targets:
             if id(target.schema) in index:

@@ -260,10 +260,8 @@ class _Walk:
         first, rest = "prefixItems", "items"
         if self.dialect.list_items and isinstance(schema.get("items"), list):
             first, rest = "items", "additionalItems"
-        heads = schema.get(first, []) if first in schema and isinstance(schema[first], list) else []
+        heads = schema.get(first, [])
         places = [self.refs.into(place, f"/{first}/{index}", head) for index, head in enumerate(heads)]
-        if first == "prefixItems" and self.dialect.list_items:
-            places = []
         return places, self.refs.into(place, f"/{rest}", schema[rest]) if rest in schema else None
 
     def _unique(self, value: list[Any], pointer: str) -> Iterator[Problem]:
@@ -285,7 +283,7 @@ class _Walk:
                 yield from self._alternatives(place, keyword, value, pointer)
         if "not" in schema and self.fits(into(place, "/not", schema["not"]), value):
             yield _problem(pointer, "not", None, value)
-        if "if" in schema and self.dialect.number >= 7:
+        if "if" in schema:
             branch = "then" if self.fits(into(place, "/if", schema["if"]), value) else "else"
             if branch in schema:
                 yield from self.at(into(place, f"/{branch}", schema[branch]), value, pointer)
@@ -293,17 +291,17 @@ class _Walk:
             yield from self._dependencies(place, value, pointer)
 
     def _dependencies(self, place: Place, value: dict[str, Any], pointer: str) -> Iterator[Problem]:
-        keyword = "dependentSchemas" if self.dialect.number >= 2019 else "dependencies"
-        for trigger, wanted in place.schema.get(keyword, {}).items():
-            if trigger not in value:
-                continue
-            if isinstance(wanted, list):
-                for name in wanted:
-                    if name not in value:
-                        yield _problem(pointer, "required", name, value)
-            else:
-                inner = self.refs.into(place, f"/{keyword}/{escape(trigger)}", wanted)
-                yield from self.at(inner, value, pointer)
+        for keyword in ("dependentSchemas", "dependencies"):
+            for trigger, wanted in place.schema.get(keyword, {}).items():
+                if trigger not in value:
+                    continue
+                if isinstance(wanted, list):
+                    for name in wanted:
+                        if name not in value:
+                            yield _problem(pointer, "required", name, value)
+                else:
+                    inner = self.refs.into(place, f"/{keyword}/{escape(trigger)}", wanted)
+                    yield from self.at(inner, value, pointer)
 
     def _alternatives(self, place: Place, keyword: str, value: Any, pointer: str) -> Iterator[Problem]:
         """Nothing where the alternatives are met, else the problems of the closest one."""

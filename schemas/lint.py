@@ -13,7 +13,7 @@ from schemas.families import FamilyName
 from schemas.patterns import LINEAR
 from schemas.refs import Place
 from schemas.subset import compile_subset
-from schemas.vocabulary import Dialect, escape
+from schemas.vocabulary import SINCE, UNTIL, Dialect, escape
 from schemas.wording import name_of
 
 Severity = Literal["error", "warning", "note"]
@@ -39,14 +39,6 @@ _FOR_KIND = {
 }
 _KIND_NAMES = {STRING: "strings", NUMBER: "numbers", ARRAY: "arrays", OBJECT: "objects"}
 _VALUE_KEYWORDS = frozenset({"type", *_FOR_KIND[STRING], *_FOR_KIND[NUMBER]})
-_SINCE = {
-    **dict.fromkeys(("const", "contains", "propertyNames", "examples"), 6),
-    **dict.fromkeys(("if", "then", "else", "contentMediaType", "contentEncoding"), 7),
-    **dict.fromkeys(("dependentRequired", "dependentSchemas", "minContains", "maxContains"), 2019),
-    **dict.fromkeys(("unevaluatedProperties", "unevaluatedItems"), 2019),
-    **dict.fromkeys(("prefixItems", "$dynamicRef"), 2020),
-}
-_UNTIL = {"additionalItems": 2019, "dependencies": 7}
 _FORMATS = frozenset(
     {
         *("date", "time", "date-time", "duration", "email", "idn-email", "hostname", "idn-hostname"),
@@ -57,8 +49,9 @@ _FORMATS = frozenset(
 _KNOWN = frozenset(
     {
         *chain.from_iterable(_FOR_KIND.values()),
-        *_SINCE,
-        *_UNTIL,
+        *SINCE,
+        *UNTIL,
+        "dependencies",
         *("type", "enum", "not", "allOf", "anyOf", "oneOf", "title", "description", "default", "format"),
         *("$ref", "$schema", "$id", "$defs", "$comment", "$anchor", "$dynamicAnchor", "$vocabulary", "id"),
         *("definitions", "readOnly", "writeOnly", "deprecated", "nullable", "example", "contentSchema"),
@@ -122,7 +115,7 @@ def _of_place(compiled: Compiled, place: Place) -> Iterator[Finding]:
             "error", place, "schema", "no value can satisfy this: its types or constants exclude each other"
         )
     yield from _alternatives(compiled, place)
-    yield from _without_effect(place, dialect)
+    yield from _without_effect(compiled, place)
 
 
 def _finding(severity: Severity, place: Place, keyword: str, message: str) -> Finding:
@@ -167,7 +160,7 @@ def _constants(place: Place, dialect: Dialect) -> Iterator[Finding]:
         return
     beside = {keyword: schema[keyword] for keyword in _VALUE_KEYWORDS & schema.keys()}
     validator = dialect.validator(beside, validate_formats=True, offline=True, pattern_options=LINEAR)
-    if "const" in schema and dialect.number >= 6 and not passes(validator, schema["const"]):
+    if "const" in schema and not passes(validator, schema["const"]):
         yield _finding("error", place, "const", "excluded by the keywords beside it")
     if "enum" in schema:
         bad = [index for index, value in enumerate(schema["enum"]) if not passes(validator, value)]
@@ -211,8 +204,8 @@ def _alternatives(compiled: Compiled, place: Place) -> Iterator[Finding]:
             seen.setdefault(key, index)
 
 
-def _without_effect(place: Place, dialect: Dialect) -> Iterator[Finding]:
-    schema = place.schema
+def _without_effect(compiled: Compiled, place: Place) -> Iterator[Finding]:
+    schema, dialect = place.schema, compiled.dialect
     kinds = Atom(place, dialect, incomplete=False).kinds if "type" in schema else ANY_KIND
     for kind, keywords in _FOR_KIND.items():
         if not kinds & kind:
@@ -225,10 +218,10 @@ def _without_effect(place: Place, dialect: Dialect) -> Iterator[Finding]:
     for keyword in ("then", "else"):
         if keyword in schema and "if" not in schema:
             yield _finding("warning", place, keyword, "has no effect without if")
+    for keyword in compiled.examined.refs.ignored(place):
+        yield _finding("warning", place, keyword, f"unknown to {dialect.name}, so it has no effect")
     for keyword in schema:
-        if _SINCE.get(keyword, 0) > dialect.number or _UNTIL.get(keyword, dialect.number) < dialect.number:
-            yield _finding("warning", place, keyword, f"unknown to {dialect.name}, so it has no effect")
-        elif keyword not in _KNOWN and (near := _near(keyword)):
+        if keyword not in _KNOWN and (near := _near(keyword)):
             yield _finding("warning", place, keyword, f"no keyword; is {near} meant?")
     if isinstance(schema.get("format"), str) and schema["format"] not in _FORMATS:
         yield _finding("warning", place, "format", "not a format that is checked")

@@ -251,6 +251,8 @@ class Plans:
 
 def _product(factors: list[list[frozenset[str]]]) -> list[frozenset[str]] | None:
     """One conjunction for each choice of one from each of `factors`; None where that is too many."""
+    if len(factors) == 1 and len(factors[0]) <= MAX_BRANCHES:
+        return factors[0]
     found = [frozenset[str]()]
     for factor in factors:
         if len(found) * len(factor) > 4 * MAX_BRANCHES:

@@ -1,11 +1,11 @@
 """Where a local `$ref` leads: within one schema document, never outside it."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 from urllib.parse import unquote
 
-from schemas.vocabulary import Dialect, children, is_schema
+from schemas.vocabulary import Dialect, children, is_schema, unknown_words
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,13 +29,35 @@ class Refs:
     dialect: Dialect
     anchors: dict[tuple[int, str], Place]
     dynamic: dict[str, tuple[Place, ...]]
+    unknown: frozenset[str]
+    _known: dict[int, dict[str, Any]]
+    _raw: dict[int, dict[str, Any]]
+
+    def known(self, schema: Any) -> Any:
+        """`schema` without the keywords that mean nothing in its dialect; always the same object."""
+        if not isinstance(schema, dict) or self.unknown.isdisjoint(schema):
+            return schema
+        if id(schema) not in self._known:
+            known = {word: held for word, held in schema.items() if word not in self.unknown}
+            self._known[id(schema)] = known
+            self._raw[id(known)] = schema
+        return self._known[id(schema)]
+
+    def ignored(self, place: Place) -> list[str]:
+        """The words at `place` that are keywords of other dialects and mean nothing in this one."""
+        raw = self._raw.get(id(place.schema), {})
+        return [word for word in raw if word in self.unknown]
 
     def into(self, place: Place, keyword_pointer: str, schema: Any) -> Place:
         """The place of `schema`, which stands at `keyword_pointer` below `place`."""
-        pointer = place.pointer + keyword_pointer
-        if is_resource(schema, self.dialect):
-            return Place(pointer, schema, schema, pointer)
-        return Place(pointer, schema, place.base, place.base_pointer)
+        inner = self._step(place, keyword_pointer, schema)
+        return replace(inner, schema=self.known(inner.schema))
+
+    def _step(self, place: Place, below: str, value: Any) -> Place:
+        pointer = place.pointer + below
+        if is_resource(value, self.dialect):
+            return Place(pointer, value, value, pointer)
+        return Place(pointer, value, place.base, place.base_pointer)
 
     def target(self, place: Place, ref: str) -> Place | None:
         """What `ref`, found at `place`, names; None where it leads out of the document or nowhere."""
@@ -44,7 +66,7 @@ class Refs:
         fragment = unquote(ref[1:])
         base = Place(place.base_pointer, place.base, place.base, place.base_pointer)
         if not fragment:
-            return base
+            return replace(base, schema=self.known(base.schema))
         if not fragment.startswith("/"):
             return self.anchors.get((id(place.base), fragment))
         return self._follow(base, fragment)
@@ -54,19 +76,19 @@ class Refs:
             part = raw.replace("~1", "/").replace("~0", "~")
             held = at.schema
             if isinstance(held, dict) and part in held:
-                at = self.into(at, f"/{raw}", held[part])
+                at = self._step(at, f"/{raw}", held[part])
             elif isinstance(held, list) and part.isdecimal() and int(part) < len(held):
-                at = self.into(at, f"/{raw}", held[int(part)])
+                at = self._step(at, f"/{raw}", held[int(part)])
             else:
                 return None
-        return at if is_schema(at.schema) else None
+        return replace(at, schema=self.known(at.schema)) if is_schema(at.schema) else None
 
     def referred(self, place: Place) -> Iterator[tuple[str, tuple[Place, ...]]]:
         """Each reference of the schema at `place`: its keyword and the places that it can mean."""
         schema = place.schema
         for keyword in ("$ref", "$dynamicRef", "$recursiveRef"):
             ref = schema.get(keyword)
-            if not isinstance(ref, str) or (keyword != "$ref" and self.dialect.number < 2019):
+            if not isinstance(ref, str):
                 continue
             found = self.target(place, ref)
             places = () if found is None else (found,)
@@ -91,10 +113,14 @@ def collect(schema: dict[str, Any] | bool, dialect: Dialect) -> tuple[Refs, list
 
     The second part also holds schemas that stand where no keyword looks but a reference does.
     """
-    root = Place("", schema, schema if isinstance(schema, dict) else {}, "")
+    base = schema if isinstance(schema, dict) else {}
+    unknown = unknown_words(dialect)
+    foreign = not unknown.isdisjoint(base)
+    known = {word: held for word, held in base.items() if word not in unknown} if foreign else base
+    root = Place("", known if isinstance(schema, dict) else schema, base, "")
     anchors: dict[tuple[int, str], Place] = {}
     dynamic: dict[str, tuple[Place, ...]] = {}
-    refs = Refs(root, dialect, anchors, dynamic)
+    refs = Refs(root, dialect, anchors, dynamic, unknown, {id(base): known}, {id(known): base})
     places: list[Place] = []
     seen: set[int] = set()
     waiting = [root]

@@ -83,8 +83,26 @@ STORE_MAP = ("$defs", "definitions")
 NAMED = frozenset({*HERE_MAP, *INSIDE_MAP, *STORE_MAP})
 """Keywords whose value maps names to schemas: the names are data and no keywords."""
 
+SINCE = {
+    **dict.fromkeys(("const", "contains", "propertyNames", "examples"), 6),
+    **dict.fromkeys(("if", "then", "else", "contentMediaType", "contentEncoding"), 7),
+    **dict.fromkeys(("dependentRequired", "dependentSchemas", "minContains", "maxContains"), 2019),
+    **dict.fromkeys(("unevaluatedProperties", "unevaluatedItems", "$recursiveRef"), 2019),
+    **dict.fromkeys(("prefixItems", "$dynamicRef"), 2020),
+}
+"""The dialect in which a keyword first has a meaning; before it is a word like any other."""
+
+UNTIL = {"additionalItems": 2019, "$recursiveRef": 2019}
+"""The last dialect in which a keyword has a meaning. (`dependencies` is understood in all.)"""
+
 _ONE = (*HERE_ONE, *INSIDE_ONE, *STORE_ONE)
 _LIST = (*HERE_LIST, *INSIDE_LIST)
+
+
+def unknown_words(dialect: Dialect) -> frozenset[str]:
+    """The keywords of other dialects that mean nothing in this one."""
+    later = {word for word, number in SINCE.items() if number > dialect.number}
+    return frozenset({*later, *(word for word, number in UNTIL.items() if number < dialect.number)})
 
 
 def is_schema(value: Any) -> bool:

@@ -131,9 +131,9 @@ FOUND = {
         "unknown to draft-07, so it has no effect",
     ),
     "keyword-of-an-older-dialect": (
-        {"$schema": "https://json-schema.org/draft/2020-12/schema", "dependencies": {}},
+        {"$schema": "https://json-schema.org/draft/2020-12/schema", "additionalItems": False},
         "warning",
-        "/dependencies",
+        "/additionalItems",
         "unknown to draft 2020-12, so it has no effect",
     ),
     "beside-ref": (

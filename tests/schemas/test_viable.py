@@ -12,6 +12,7 @@ from schemas.compiled import compile_schema
 from schemas.errors import SchemaRefused
 from schemas.strict import MAX_CHARS, NotStrict, parse
 from schemas.viable import PrefixChecker
+from schemas.vocabulary import DIALECTS
 from tests.schemas.generated import JSON, LEAF_SCHEMAS, SCHEMAS
 
 SHARED = pathlib.Path(__file__).parents[2].parent / "shared"
@@ -177,6 +178,10 @@ VALID = {
         },
         '{"a": 5}',
     ),
+    "keyword-of-a-later-dialect-means-nothing": (
+        {"$schema": "http://json-schema.org/draft-04/schema#", "const": 1, "items": {"prefixItems": [False]}},
+        "[[2]]",
+    ),
     "dynamic-reference": (
         {
             "$dynamicAnchor": "node",
@@ -238,14 +243,24 @@ def cut(text, marks):
 
 
 @settings(max_examples=400, deadline=None)
-@given(SCHEMAS, LEAF_SCHEMAS, JSON, st.booleans(), st.lists(st.integers(0, 10_000), max_size=6))
-def test_whole_documents_are_judged_as_the_validator_judges_them(schema, stored, value, ascii_only, marks):
+@given(
+    st.sampled_from(DIALECTS),
+    SCHEMAS,
+    LEAF_SCHEMAS,
+    JSON,
+    st.booleans(),
+    st.lists(st.integers(0, 10_000), max_size=6),
+)
+def test_whole_documents_are_judged_as_the_validator_judges_them(
+    dialect, schema, stored, value, ascii_only, marks
+):
     try:
-        compiled = compile_schema({**schema, "$defs": {"a": stored}})
+        compiled = compile_schema({**schema, "$schema": dialect.uri, "$defs": {"a": stored}})
     except SchemaRefused:
         return
     text = json.dumps(value, ensure_ascii=ascii_only)
     valid = compiled.is_valid(value)
+    assert bool(compiled.problems(value)) is not valid
     for pieces in ([text], list(text), cut(text, marks)):
         viable, complete = verdict(compiled, pieces)
         assert complete is valid
