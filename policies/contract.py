@@ -26,6 +26,8 @@ class Contract:
     schema: Compiled | None = None
     accept: frozenset[str] = EVERYTHING_EXACT
     tools: Mapping[str, Compiled | None] | None = None
+    client_limit: bool = True
+    """The client itself limited the length: an answer that was cut there is what it asked for."""
     asked: Subset | None = None
     """The schema as the provider was given it, where that writes null for what is not there."""
 
@@ -36,6 +38,7 @@ class Contract:
 
 
 NO_CONTRACT = Contract()
+CUT = Problem("", "length", "the answer was cut off at the model's length limit")
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +108,8 @@ def judge_patch(reply: Reply, contract: Contract, patch: Patch) -> Verdict:
 
 
 def _judge_choice(choice: Choice, contract: Contract) -> Verdict:
+    if choice.finish_reason == "length" and not contract.client_limit:
+        return Verdict("invalid", problems=(CUT,))
     if cut_short(choice):
         return Verdict("exempt")
     if choice.tool_calls:

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from policies.chat import Choice, Reply
-from policies.contract import Verdict
+from policies.contract import CUT, Verdict
 from policies.patching import Patch
 from schemas.check import Problem
 from schemas.compiled import Compiled
@@ -82,6 +82,12 @@ def _listed(problems: Sequence[Problem]) -> str:
 def _complaint(problems: Sequence[Problem], schema: Compiled | None) -> str:
     text = "" if schema is None else json.dumps(schema.schema, ensure_ascii=False, separators=(",", ":"))
     shape = f"\nThe JSON Schema:\n{text}" if 0 < len(text) <= MAX_SCHEMA_CHARS else ""
+    if CUT in problems:
+        return (
+            "Your last answer was cut off because it was too long."
+            + shape
+            + "\nAnswer again, complete and shorter."
+        )
     return (
         "Your last answer does not satisfy the required JSON Schema:\n"
         + _listed(problems)

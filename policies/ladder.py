@@ -9,7 +9,7 @@ from typing import Literal
 
 from policies.allowance import Allowance, spent_up
 from policies.chat import Failure, Purpose, Reply, Usage
-from policies.contract import NO_VERDICT, Verdict
+from policies.contract import CUT, NO_VERDICT, Verdict
 from policies.route import Repair
 
 
@@ -139,8 +139,9 @@ def _climb(rungs: Sequence[Rung], rung: int, repair: Repair, history: Sequence[A
 
 
 def _give_up(repair: Repair, history: Sequence[Attempt], detail: str) -> Accept | GiveUp:
-    if repair.give_up == "raw" and history[-1].reply is not None:
-        return Accept(raw=True)
+    last = history[-1]
+    if last.reply is not None and (repair.give_up == "raw" or CUT in last.verdict.problems):
+        return Accept(raw=True)  # a cut answer fails by its finish_reason, which clients raise on their own
     if any(a.verdict.kind == "invalid" for a in history):
         return GiveUp("schema", detail)
     return GiveUp("failure", detail)

@@ -145,7 +145,8 @@ def contract_of(services: Services, ask: Ask, selected: Selected) -> Contract:
     except SchemaRefused as error:
         raise refused_schema(error, "response_format") from None
     tools = _tools(services, ask.doc) if route.tools == "check" else None
-    return Contract(schema, route.repair.accept, tools)
+    limited = any(ask.doc.get(name) is not None for name in ("max_tokens", "max_completion_tokens"))
+    return Contract(schema, route.repair.accept, tools, client_limit=limited)
 
 
 def _tools(services: Services, doc: Mapping[str, Any]) -> dict[str, Compiled | None] | None:

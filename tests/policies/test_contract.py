@@ -1,5 +1,7 @@
 """The verdict on replies: what may be read as an answer, and what it is."""
 
+from dataclasses import replace
+
 import pytest
 
 from policies.chat import Choice, Reply, ToolCall
@@ -25,6 +27,12 @@ ROWS = [
     ("empty", AGE, reply(""), "invalid"),
     ("no-choices", AGE, reply(), "invalid"),
     ("cut", AGE, reply('{"age": 1}', finish="length"), "exempt"),
+    (
+        "cut-though-nobody-limited-it",
+        replace(AGE, client_limit=False),
+        reply('{"age": 1}', finish="length"),
+        "invalid",
+    ),
     ("filtered", AGE, reply('{"age": 1}', finish="content_filter"), "exempt"),
     ("refused", AGE, reply(None, refusal="no"), "exempt"),
     ("tool-calls", AGE, reply(None, tool_calls=(CALL,)), "exempt"),

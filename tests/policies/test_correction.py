@@ -3,7 +3,7 @@
 import json
 
 from policies.chat import Choice, Reply, ToolCall
-from policies.contract import Contract, Verdict, judge
+from policies.contract import CUT, Contract, Verdict, judge
 from policies.correction import MAX_PROBLEMS, MAX_REPLY_CHARS, reask
 from schemas.check import Problem
 from schemas.compiled import compile_schema
@@ -54,6 +54,12 @@ def test_a_patch_asks_for_the_failing_parts_alone():
     text = reask(MESSAGES, reply("x"), verdict, schema, verdict.patch)[-1]["content"]
     assert '"/age":{"type":"integer"}' in text
     assert "name" not in text
+
+
+def test_a_cut_answer_is_asked_for_shorter():
+    text = reask(MESSAGES, reply("x"), invalid(CUT), SCHEMA)[-1]["content"]
+    assert "cut off" in text
+    assert "shorter" in text
 
 
 def test_every_tool_call_is_answered_and_the_wrong_one_told_why():

@@ -4,7 +4,7 @@ import pytest
 
 from policies.allowance import Allowance
 from policies.chat import Failure, Reply
-from policies.contract import Verdict
+from policies.contract import CUT, Verdict
 from policies.ladder import MAX_WAIT_S, Accept, Again, Attempt, GiveUp, Rung, next_step
 from policies.route import Repair
 from schemas.check import Problem
@@ -53,6 +53,8 @@ ROWS = [
         {"repair": Repair(reask=0, escalate=False, give_up="raw")},
         Accept(raw=True),
     ),
+    ("cut-answer-is-asked-again", [bad(problem=CUT)], {}, Again("mini", "reask")),
+    ("cut-to-the-end-is-delivered-with-its-reason", [bad("big", CUT), bad("big", CUT)], {}, Accept(raw=True)),
     ("failure-is-repeated", [failed()], {}, Again("mini", "retry", 0.25)),
     ("retry-after-is-waited-for", [failed(retry_after_s=1.5)], {}, Again("mini", "retry", 1.5)),
     ("failed-twice-moves-up-one-model", [failed(), failed()], {}, Again("big", "escalate")),

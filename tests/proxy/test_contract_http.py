@@ -296,6 +296,16 @@ async def test_a_tool_that_stays_wrong_is_a_422_and_never_an_empty_object(app, u
     assert caught.value.body["problems"][0]["pointer"].startswith("/tool_calls/0/function/arguments")
 
 
+async def test_an_answer_that_nobody_wanted_cut_is_asked_again(app, upstream):
+    upstream.script = [reply('{"name": "An', "length"), TEXT]
+    message, headers = await whole(app)
+    assert json.loads(message.content) == GOOD
+    assert headers["x-tailrace-schema"] == "reasked"
+    upstream.script = [reply('{"name": "An', "length")]
+    with pytest.raises(openai.LengthFinishReasonError):
+        await app.client.chat.completions.parse(model="mini", messages=USER, response_format=Person)
+
+
 @pytest.mark.parametrize(("finish", "content"), [("length", '{"name": "An'), ("content_filter", "")])
 async def test_cut_and_filtered_answers_are_not_repaired(app, upstream, finish, content):
     upstream.script = [reply(content, finish)]
