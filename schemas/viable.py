@@ -90,12 +90,17 @@ class _Open:
 
 
 class _Text:
-    """A string that has begun and not ended: `runs` are its raw pieces, whole escapes only."""
+    """A string that has begun and not ended: `runs` are its raw pieces, whole escapes only.
 
-    __slots__ = ("held", "is_key", "length", "prefix", "runs", "watched")
+    `watching`: each branch says something that a beginning alone can violate. `watched`: the runs that
+    were looked at for that, up to the half of a pair of surrogates in `held`.
+    """
 
-    def __init__(self, *, is_key: bool) -> None:
+    __slots__ = ("held", "is_key", "length", "prefix", "runs", "watched", "watching")
+
+    def __init__(self, *, is_key: bool, watching: bool) -> None:
         self.is_key = is_key
+        self.watching = watching
         self.runs: list[str] = []
         self.watched = 0
         self.held = ""
@@ -117,7 +122,7 @@ class PrefixChecker:
         self._base = 0
         self._carry = ""
         self._late_spent = 0
-        self._text = _Text(is_key=False)
+        self._text = _Text(is_key=False, watching=False)
         self._number: list[str] = []
         self._number_state = ""
         self._steps = (
@@ -160,7 +165,7 @@ class PrefixChecker:
         self._base += end - len(self._carry)
         if self._base > MAX_CHARS:
             self._state = _DEAD
-        elif self._state == _IN_TEXT and not self._text.is_key:
+        elif self._state == _IN_TEXT and self._text.watching:
             self._watch(self._text)
         return self._state != _DEAD
 
@@ -187,7 +192,8 @@ class PrefixChecker:
             if whole:
                 self._end_text(whole[1])
                 return whole.end()
-            self._text = _Text(is_key=False)
+            watching = all(branch.watched for branch in self._branches)
+            self._text = _Text(is_key=False, watching=watching)
             self._state = _IN_TEXT
             return at + 1
         if kind == NUMBER:
@@ -326,7 +332,7 @@ class PrefixChecker:
             return whole.end() if self._expect_member(whole[1]) else self._die(at)
         if piece[at] != '"':
             return self._die(at)
-        self._text = _Text(is_key=True)
+        self._text = _Text(is_key=True, watching=False)
         self._state = _IN_TEXT
         return at + 1
 
@@ -412,7 +418,7 @@ class PrefixChecker:
 
     def _watch(self, text: _Text) -> None:
         """Drop the branches that a string can not satisfy any more, though it has not ended."""
-        if not all(branch.watched for branch in self._branches) or text.watched == len(text.runs):
+        if text.watched == len(text.runs):
             return
         raw = text.held + "".join(text.runs[text.watched :])
         text.watched = len(text.runs)
