@@ -94,7 +94,7 @@ def every_error(errors):
         yield from every_error(error.context)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(SCHEMAS, LEAF_SCHEMAS, JSON)
 def test_verdict_and_places_of_problems_are_those_of_the_reference_implementation(schema, stored, value):
     schema = {**schema, "$defs": {"a": stored}}

