@@ -128,8 +128,10 @@ def local_demo(base_url: str) -> Demo:
 store: sqlite:///tailrace.db
 providers:
   local: {{base_url: "{base_url}", timeouts: {{first_byte_s: 120, idle_s: 60, total_s: 600}}}}
-models:                     # one model under two names: asked freely, then held to the schema while it writes
-  small:  {{provider: local, name: {name}, window_tokens: {local_model.WINDOW_TOKENS}, price: {{input: 0, output: 0}}, can: []}}
+# One model under two names: asked as the client wrote, then held to the schema while it writes. `small` says nothing
+# of what it can: were the schema put into its prompt, a model of this size would recite it.
+models:
+  small:  {{provider: local, name: {name}, window_tokens: {local_model.WINDOW_TOKENS}, price: {{input: 0, output: 0}}}}
   strict: {{provider: local, name: {name}, window_tokens: {local_model.WINDOW_TOKENS}, price: {{input: 0, output: 0}}, can: [json_schema]}}
 {_ROUTES.format(ladder="[small, strict]")}"""
     return Demo(text, "local", f"{local_model.NAME}, running on this machine")

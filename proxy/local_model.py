@@ -38,8 +38,9 @@ PARALLEL = 2
 THREADS = 1
 """Its threads wait for each other after each layer: beside other load on two cores, two threads gave 7 tokens a
 second where one gave 70 (measured 2026-11)."""
-MAX_TOKENS = 512
-"""Where a request sets no `max_tokens`: without this, llama.cpp writes until the window is full."""
+MAX_TOKENS = 256
+"""Where a request sets no `max_tokens`: without this, llama.cpp writes until the window is full. So small a model has
+said what it can say by then; the rest are seconds to wait."""
 
 LOAD_S = 120.0
 """How long loading may take. It is a second or two; the rest is for slow disks and busy machines."""

@@ -75,7 +75,7 @@ def test_local_model_climbs_from_asked_freely_to_held_to_the_schema():
     made = demo.local_demo("http://127.0.0.1:1/v1")
     snapshot = config.loads(made.text, name="demo", environ={}, base_dir=ROOT)
     cards = [snapshot.models[alias] for alias in snapshot.routes["contact"].ladder]
-    assert [card.can for card in cards] == [frozenset(), frozenset({"json_schema"})]
+    assert [card.can for card in cards] == [None, frozenset({"json_schema"})]
     assert {card.name for card in cards} == {"smollm2-135m-instruct"}
     assert all(card.price.input == card.price.output == 0 for card in cards)
 
