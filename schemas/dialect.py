@@ -31,7 +31,7 @@ MAX_VALUES = 60_000
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Examined:
-    """A schema that passed. `schema` is a copy of our own, `text` its canonical JSON."""
+    """A schema that passed. `schema` is a copy of our own, `text` its compact JSON."""
 
     schema: Any
     text: str
@@ -47,8 +47,9 @@ def examine(schema: Any) -> Examined:
         raise _refused("", "schema", "a schema is an object or a boolean")
     _check_values(schema)
     try:
-        own = json.loads(json.dumps(schema, ensure_ascii=False))  # names stay in the order they came in
-        text = json.dumps(own, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+        # Names stay in the order they came in: models write the properties of a value in that order.
+        text = json.dumps(schema, separators=(",", ":"), ensure_ascii=False)
+        own = json.loads(text)
         size = len(text.encode())
     except (ValueError, RecursionError) as error:
         raise _refused("", "schema", "holds a text or number that is no JSON", str(error)) from error
