@@ -11,8 +11,9 @@ When that has grown to the budget, the prefix is chosen anew, small enough that 
 """
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from policies.economy import OPENAI, Caching, Outlook, Sending, saved_tokens
 from policies.index import Index
 from policies.questions import question_of
 from policies.relevance import Scores, relevance
@@ -34,26 +35,10 @@ MANY_LINES = 300
 """Lines of a recall block from which counting it exactly would take milliseconds."""
 MOST_NEW_TURNS = 2
 """User messages that may have come since the last request: one, or two sent in a row."""
+LEAST_RECALL = 0.12
+"""Share of the budget that the recall block may shrink to while the prefix grows, before that is renewed."""
 RECALL_PART = 0.4
 """Of what reading the left-out part from the cache would cost, the part that the recall block may cost."""
-
-
-@dataclass(frozen=True, slots=True)
-class Caching:
-    """How a provider prices cached input, as factors of its input price, and what it caches.
-
-    The defaults are OpenAI's rule (docs, "Prompt caching", read 2026-11): at least 1,024 tokens, in
-    steps of 128, no charge for writing.
-    """
-
-    read: float = 0.1
-    write: float = 1.0
-    least_tokens: int = 1_024
-    step_tokens: int = 128
-
-    def cached(self, tokens: int) -> int:
-        """Of a prefix that was sent before, the tokens that are read from the cache."""
-        return tokens // self.step_tokens * self.step_tokens if tokens >= self.least_tokens else 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +46,8 @@ class Sent:
     """What went upstream at a conversation's last turn: the prefix that the next turn can be cheap with.
 
     `sources` says which message of the request each one came from, `pieces` which of the index' pieces it
-    holds. `length` is how many messages the request had, `question` where its last user message stood.
+    holds. `length` is how many messages the request had, `question` where its last user message stood. `first`
+    says that it filled the whole budget with what one question needed: the next turn takes a part of it.
     """
 
     messages: tuple[Message, ...]
@@ -70,15 +56,30 @@ class Sent:
     tokens: tuple[int, ...]
     length: int
     question: int | None
+    first: bool = False
+
+    def tokens_before(self, at: int) -> int:
+        """Tokens of the messages before the one at `at`."""
+        return sum(self.tokens[:at])
+
+    @property
+    def unshortened(self) -> bool:
+        """Whether the request was sent as it was."""
+        return len(self.messages) == self.length and RECALL_SOURCE not in self.sources
 
 
 @dataclass(frozen=True, slots=True)
 class Continued:
-    """A trim of a conversation that goes on. `cached_tokens` is what the provider should find in its cache."""
+    """A trim of a conversation that goes on.
+
+    `cached_tokens` is what the provider should find in its cache; `saved_tokens` is what trimming is thought
+    to save over the turns expected, in input tokens at full price (0 where nothing was weighed).
+    """
 
     trimmed: Trimmed
     sent: Sent
     cached_tokens: int = 0
+    saved_tokens: float = 0.0
 
 
 def trim_on(
@@ -87,29 +88,79 @@ def trim_on(
     *,
     index: Index,
     sent: Sent | None = None,
-    caching: Caching = Caching(),
+    caching: Caching = OPENAI,
+    outlook: Outlook | None = None,
     pins: Collection[int] = (),
     overhead_tokens: int = REPLY_OPENING,
 ) -> Continued:
-    """As `trim`, and what `sent` has in common with it stays byte for byte as long as that is the cheaper way.
+    """As `trim`, and what `sent` has in common with it stays byte for byte. Never raises.
 
-    Without `sent`, or where the conversation is another one, it is `trim`. Never raises.
+    Without `sent`, or where the conversation is another one, it is `trim`. Without an `outlook` the budget is
+    a limit. With one it is a means to save: where trimming does not pay over the turns expected, all is sent
+    as it came, and the note says so.
     """
     known = index.follow(messages)
     total = sum(index.counts) + overhead_tokens
-    if sent is not None and _is_next_turn(messages, sent, known):
-        continuation = _Continuation(index, sent, budget_tokens, caching, overhead_tokens)
-        if total <= budget_tokens and continuation.unshortened:
-            return _all_of_it(index, total, caching, continuation)
-        continued = continuation.trimmed(pins, total)
-        if continued is not None:
-            return continued
-        fresh_budget = int(budget_tokens * FROZEN_SHARE)
-    elif total <= budget_tokens:
-        return _all_of_it(index, total, caching, None)
-    else:
-        fresh_budget = budget_tokens
-    return _anew(index, (fresh_budget, budget_tokens), total, pins, overhead_tokens)
+    if sent is not None and not _is_next_turn(messages, sent, known):
+        sent = None
+    if total <= budget_tokens and (sent is None or sent.unshortened):
+        return _all_of_it(index, total, _cached_whole(index, sent, caching, outlook))
+    decided = _trimmed_on(
+        index,
+        budget_tokens,
+        sent,
+        caching=caching,
+        pins=pins,
+        overhead_tokens=overhead_tokens,
+        total=total,
+    )
+    if outlook is None or not decided.trimmed.fits:
+        return decided
+    cached = _cached_whole(index, sent, caching, outlook)
+    saved = saved_tokens(
+        Sending(total, cached),
+        Sending(decided.trimmed.tokens_out, decided.cached_tokens, _fresh_later(decided, total, caching)),
+        outlook,
+        caching,
+    )
+    if saved > 0:
+        return replace(decided, saved_tokens=saved)
+    note = f"trimming would cost {-saved:.0f} tokens more than it saves: cached input is cheaper"
+    return replace(_all_of_it(index, total, cached, note), saved_tokens=saved)
+
+
+def _trimmed_on(
+    index: Index,
+    budget_tokens: int,
+    sent: Sent | None,
+    *,
+    caching: Caching,
+    pins: Collection[int],
+    overhead_tokens: int,
+    total: int,
+) -> Continued:
+    if sent is None:
+        return _anew(index, (budget_tokens,), total, pins, overhead_tokens)
+    continuation = _Continuation(index, sent, budget_tokens, caching, overhead_tokens)
+    continued = continuation.trimmed(pins, total)
+    if continued is not None:
+        return continued
+    return _anew(index, (int(budget_tokens * FROZEN_SHARE), budget_tokens), total, pins, overhead_tokens)
+
+
+def _cached_whole(index: Index, sent: Sent | None, caching: Caching, outlook: Outlook | None) -> int:
+    """What the provider has cached of the conversation as the client sends it."""
+    if sent is None:
+        return outlook.cached_tokens if outlook else 0
+    if sent.unshortened:
+        return caching.cached(sum(sent.tokens))
+    return caching.cached(sum(index.counts[: leading(index.messages)]))
+
+
+def _fresh_later(decided: Continued, total: int, caching: Caching) -> float:
+    """What later turns pay anew besides their growth: the recall block, and a part of each renewed prefix."""
+    out = decided.trimmed.tokens_out
+    return min(out * (1 - FROZEN_SHARE), RECALL_MOST, RECALL_PART * caching.read * (total - out))
 
 
 def _is_next_turn(messages: Sequence[Message], sent: Sent, known: int) -> bool:
@@ -121,7 +172,7 @@ def _is_next_turn(messages: Sequence[Message], sent: Sent, known: int) -> bool:
     return known >= sent.length and bool(new) and turns <= MOST_NEW_TURNS
 
 
-def _all_of_it(index: Index, total: int, caching: Caching, continuation: "_Continuation | None") -> Continued:
+def _all_of_it(index: Index, total: int, cached: int, note: str = "all of it fits") -> Continued:
     sent = Sent(
         messages=tuple(index.messages),
         sources=tuple(range(len(index.messages))),
@@ -130,8 +181,7 @@ def _all_of_it(index: Index, total: int, caching: Caching, continuation: "_Conti
         length=len(index.messages),
         question=last_user(index.messages),
     )
-    cached = caching.cached(sum(continuation.sent.tokens)) if continuation else 0
-    return Continued(untouched(index.messages, total, "all of it fits"), sent, cached)
+    return Continued(untouched(index.messages, total, note), sent, cached)
 
 
 def _anew(
@@ -152,7 +202,8 @@ def _anew(
             tokens_out=chosen.selection.used,
             note=f"{len(chosen.kept)} of {len(index.messages)} messages kept for what the question asks",
         )
-        return Continued(trimmed, _sent(index, trimmed, pieces))
+        sent = _sent(index, trimmed, pieces)
+        return Continued(trimmed, replace(sent, first=budget == budgets[-1]))
     trimmed = recent(index.messages, index.counts, budgets[-1], pins=pins, overhead_tokens=overhead_tokens)
     return Continued(
         trimmed, _sent(index, trimmed, tuple(tuple(index.of_message(at)) for at in trimmed.kept))
@@ -180,34 +231,38 @@ class _Continuation(Selection):
     New messages are taken as in any selection; what is older and not in the prefix goes into the recall block.
     """
 
-    __slots__ = ("_budget", "_caching", "_prefix", "_recalled", "sent")
+    __slots__ = ("_budget", "_caching", "_new_from", "_prefix", "_recalled", "sent")
 
     def __init__(self, index: Index, sent: Sent, budget: int, caching: Caching, overhead: int) -> None:
         super().__init__(index, budget, overhead)
         self.sent = sent
         self._budget = budget
         self._caching = caching
+        self._new_from = sent.length
         self._prefix = 0
         self._recalled: set[int] = set()
-
-    @property
-    def unshortened(self) -> bool:
-        """Whether all of the last request was sent as it was."""
-        return len(self.sent.messages) == self.sent.length and RECALL_SOURCE not in self.sent.sources
 
     def trimmed(self, pins: Collection[int], total: int) -> Continued | None:
         """The prefix, what is new and what the question needs; None where a new prefix is due."""
         index, sent = self.index, self.sent
         question = last_user(index.messages)
+        self._prefix = self._lasting()
+        if self._prefix < len(sent.sources):
+            self._new_from = sent.sources[self._prefix + 1]
         required = self._require_new(question)
         fresh_tokens = self._fresh_tokens(total)
-        self._prefix = self._prefix_within(self._budget - max(fresh_tokens, self.used))
-        prefix_tokens = sum(sent.tokens[: self._prefix])
+        recalling = question is None or question >= self._new_from
+        least_recall = self._budget * LEAST_RECALL if recalling else 0
+        if sent.tokens_before(self._prefix) + self.used + least_recall > self._budget:
+            if not sent.first:
+                return None
+            self._prefix = self._prefix_within(self._budget - max(fresh_tokens, self.used))
+        prefix_tokens = sent.tokens_before(self._prefix)
         held = set(sent.sources[: self._prefix])
         if (
             not held.issuperset(range(leading(index.messages)))
-            or any(pin not in held and pin < sent.length for pin in pins)
-            or (question is not None and question < sent.length and question not in held)
+            or any(pin not in held and pin < self._new_from for pin in pins)
+            or (question is not None and question < self._new_from and question not in held)
             or prefix_tokens < self._caching.least_tokens
             or prefix_tokens + self.used > self._budget
         ):
@@ -215,7 +270,7 @@ class _Continuation(Selection):
         required.update(piece for pieces in sent.pieces[: self._prefix] for piece in pieces)
         self.used += prefix_tokens
         self.limit = min(self._budget, prefix_tokens + max(fresh_tokens, self.used - prefix_tokens))
-        scores, taken = self._fill(required, recalling=question is None or question >= sent.length)
+        scores, taken = self._fill(required, recalling=recalling)
         while True:
             continued = self._assembled(question, total, scores)
             if continued.trimmed.tokens_out <= self._budget or not taken:
@@ -252,11 +307,11 @@ class _Continuation(Selection):
             self._recalled.discard(piece)
 
     def _is_new(self, piece: int) -> bool:
-        return self.index.pieces[piece].message >= self.sent.length
+        return self.index.pieces[piece].message >= self._new_from
 
     def _require_new(self, question: int | None) -> set[int]:
         """What is new and must stay: the question with what it answers, and the latest."""
-        index, new = self.index, self.sent.length
+        index, new = self.index, self._new_from
         latest = len(index.messages) - 1
         must = {at for at in (question, latest) if at is not None and at >= new}
         if question is not None and question - 1 >= new:
@@ -276,21 +331,31 @@ class _Continuation(Selection):
         trimming were cheaper. (The other part pays for renewing the prefix from time to time.)
         """
         share = 1 - FROZEN_SHARE * (1 - self._caching.read**2)
-        new_tokens = sum(self.index.counts[self.sent.length :]) + self.overhead
+        new_tokens = sum(self.index.counts[self._new_from :]) + self.overhead
         left_out = max(0.0, total - new_tokens - self._budget * FROZEN_SHARE)
         recall = min(RECALL_MOST, RECALL_PART * self._caching.read * left_out)
         return int(min(self._budget * share, new_tokens + recall))
 
-    def _prefix_within(self, tokens: int) -> int:
-        """How many of the sent messages stay: up to the old recall block, ending where a unit ends."""
+    def _lasting(self) -> int:
+        """How many of the sent messages can stay in the prefix: all of them, or those before the recall block.
+
+        A recall block for an earlier question goes, and what followed it is sent anew; where that is more
+        than the block itself (an agent's calls and results), the block stays as well.
+        """
         sent = self.sent
-        same_question = sent.question is not None and sent.question == last_user(self.index.messages)
-        most = len(sent.sources)
-        if not same_question and RECALL_SOURCE in sent.sources:
-            most = sent.sources.index(RECALL_SOURCE)
+        if RECALL_SOURCE not in sent.sources or sent.question == last_user(self.index.messages):
+            return len(sent.sources)
+        block = len(sent.sources) - 1 - sent.sources[::-1].index(RECALL_SOURCE)
+        if block + 1 == len(sent.sources) or sum(sent.tokens[block + 1 :]) > sent.tokens[block]:
+            return len(sent.sources)
+        return block
+
+    def _prefix_within(self, tokens: int) -> int:
+        """How many of the sent messages fit, ending where a unit ends."""
+        sent = self.sent
         taken = fits = 0
-        for at in range(most):
-            taken += sent.tokens[at]
+        for at, cost in enumerate(sent.tokens):
+            taken += cost
             if taken > tokens:
                 break
             following = sent.messages[at + 1] if at + 1 < len(sent.messages) else None
@@ -303,20 +368,20 @@ class _Continuation(Selection):
         index = self.index
         held = set(required)
         if not recalling:  # the recall block before this question is a part of the prefix already
-            held.update(range(index.first_piece[self.sent.length]))
+            held.update(range(index.first_piece[self._new_from]))
         scores = relevance(index, question_of(index.messages), held, index.pieces_in(self.limit - self.used))
         if recalling:
             self.used += index.counting.count_message(recall_message([]))
         if is_session(index):
             return scores, fill_session(self, scores, held)
-        new = range(len(index.pieces) - 1, index.first_piece[self.sent.length] - 1, -1)
+        new = range(len(index.pieces) - 1, index.first_piece[self._new_from] - 1, -1)
         return scores, self.fill(piece for piece in (*new, *ranked(index, scores)) if piece not in held)
 
     def _assembled(self, question: int | None, total: int, scores: Scores) -> Continued:
         index, sent = self.index, self.sent
         new, kept = self.assembled()
         at = kept.index(question) if question in kept else len(kept)
-        if question is not None and question < sent.length:
+        if question is not None and question < self._new_from:
             at = 0
         recall = [self._recall_block()] if self._recalled else []
         messages = (*sent.messages[: self._prefix], *new[:at], *recall, *new[at:])

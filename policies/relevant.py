@@ -86,6 +86,13 @@ def choose(
     return Chosen(selection, messages, kept, scores) if fits else None
 
 
+def least(index: Index, *, pins: Collection[int] = (), overhead_tokens: int = REPLY_OPENING) -> int:
+    """About how many tokens are left when trimming has taken all it may."""
+    selection = Selection(index, 0, overhead_tokens)
+    _require(selection, pins)
+    return selection.used
+
+
 def ranked(index: Index, scores: Scores) -> list[int]:
     """Pieces, best first."""
     if not index.titles:

@@ -4,11 +4,27 @@ PolicyError
 └── BudgetTooSmall    what must stay is more than a model's window holds
 """
 
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import overload
 
 from policies.units import Message, Unit, content_hash, last_user, leading, units_of
+
+
+class PolicyError(Exception):
+    """Root of this package's errors about a conversation; knows nothing of HTTP."""
+
+
+class BudgetTooSmall(PolicyError):
+    """What must stay needs `needed_tokens` and only `room_tokens` are there; `parts` says what needs how many."""
+
+    def __init__(self, needed_tokens: int, room_tokens: int, parts: Mapping[str, int]) -> None:
+        self.needed_tokens = needed_tokens
+        self.room_tokens = room_tokens
+        self.parts = dict(parts)
+        named = ", ".join(f"{name} {tokens}" for name, tokens in self.parts.items())
+        super().__init__(f"what must stay takes {needed_tokens} tokens of {room_tokens}: {named}")
+
 
 REPLY_OPENING = 3
 """Tokens that a prompt takes beyond its messages (OpenAI Cookbook, "How to count tokens")."""
