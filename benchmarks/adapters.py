@@ -90,13 +90,14 @@ class Router:
         self.scorer = fit([_sample(row) for row in rows]) if alone else None
 
     def __call__(self, messages: Any, request: Any) -> float:
-        """How much the request needs the strong model, 0 to 1; 0.5 where the scorer abstains."""
+        """How much the request needs the strong model, 0 to 1; the same for all where the scorer abstains."""
         from policies.scorer import score as content_score  # noqa: PLC0415 - as above
 
         if self.scorer is None:
             return 0.5
         gain = content_score(self.scorer, messages, request.get("tools"), _declared_step(request))
-        return 0.5 if gain is None else 1 / (1 + math.exp(-4 * max(-8.0, min(8.0, gain))))
+        gain = self.scorer.mean if gain is None else gain
+        return 1 / (1 + math.exp(-4 * max(-8.0, min(8.0, gain))))
 
 
 def _sample(row: Any) -> Any:
@@ -131,3 +132,32 @@ def score(messages: Any, request: Any) -> float:
     """Without a log there is no content score: every request is alike, and the step and the ladder decide."""
     del messages, request
     return 0.5
+
+
+def suspicion(row: Any) -> Any:
+    """How doubtful the cheap answer of `row` is, by rules alone; given a list of rows, a function fitted on them."""
+    from policies.suspicion import doubt, learned_doubt  # noqa: PLC0415 - as above
+
+    if isinstance(row, list):
+        from policies.fitting import fit_doubter  # noqa: PLC0415 - as above
+
+        doubter = fit_doubter([_seen(r) for r in row], [r["qs"] - r["qw"] for r in row])
+        return lambda one: learned_doubt(doubter, *_seen(one))
+    return doubt(*_seen(row))
+
+
+suspicion.needs_fit = True  # type: ignore[attr-defined]  # a harness that fits may; one that does not gets the rules
+
+
+def _seen(row: Any) -> tuple[Any, Any]:
+    """The signals that the harness recorded of the cheap answer, and the request's features."""
+    from policies.features import features  # noqa: PLC0415 - as above
+    from policies.suspicion import Signals  # noqa: PLC0415 - as above
+
+    v = row.get("vw") or {}
+    found = features(row["messages"], _tools(row))
+    if "tools" in row:
+        parts = [bool(v.get(name, name == "enum")) for name in ("parse", "name", "args", "typ", "enum")]
+        return Signals(all(parts), parts[0], int(v.get("n", 0)), *parts[1:]), found
+    valid = all(v.get(name) for name in ("tol", "keys", "typ"))
+    return Signals(valid, bool(v.get("strict")), chars=int(v.get("len", 0))), found

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from policies.features import BUCKETS, Features, features
 from policies.scorer import WEIGHTS, Row, Scorer, familiarity, head_values, step_chances, strangeness
+from policies.suspicion import Doubter, Signals, evidence_row
 
 Matrix = NDArray[np.float64]
 
@@ -28,6 +29,7 @@ HEAD_RIDGE = (8.0, 8.0, 4.0, 4.0)
 STEP_RIDGE = 30.0
 GAIN_RIDGE = 100.0
 STEP_LOUDNESS = 2.0
+DOUBT_RIDGE = 100.0
 SURE = 2.33
 FEW = 20
 LEAST_SPREAD = 0.1
@@ -110,6 +112,15 @@ def fit(samples: Sequence[Sample]) -> Scorer:
     )
 
 
+def fit_doubter(rows: Sequence[tuple[Signals, Features]], gains: Sequence[float]) -> Doubter:
+    """Weights for what is seen of an answer; `gains` are the strong model's quality minus that of the answer."""
+    x = np.array([evidence_row(signals, found) for signals, found in rows])
+    centre, scale = x.mean(0), x.std(0) + 1e-6
+    y = np.array(gains)
+    solved = _ridge(np.clip((x - centre) / scale, -4, 4), (y - y.mean())[:, None], DOUBT_RIDGE)[:, 0]
+    return Doubter((*_row(solved), float(y.mean())), _row(centre), _row(scale))
+
+
 def _tabled(samples: Sequence[Sample]) -> _Table:
     found = tuple(features(sample.messages, sample.tools) for sample in samples)
     counts = np.array([len(f.grams) for f in found])
@@ -162,6 +173,7 @@ def _fitted(table: _Table, rows: NDArray[np.int64]) -> Scorer:
         spread=spread,
         strange=0.0,
         skilled=False,
+        mean=float(table.targets[rows, 0].mean()),
         centre=_row(centre),
         scale=_row(scale),
         head_centre=(),

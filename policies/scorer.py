@@ -37,7 +37,7 @@ class Scorer:
     `declared_gain` are the same for a step that the client declared.
     `seen` has a 1 for each bucket that the log knows; a request with a smaller share of these than `familiar`
     is unlike the log, and so is one whose structure is further than `strange` from each of its likeliest steps,
-    whose means and spreads are `usual` and `spread`. `skilled` False: on its own log it told nothing beyond chance. `centre` and `scale` bring structure to mean 0 and deviation 1, `head_centre` and
+    whose means and spreads are `usual` and `spread`. `skilled` False: on its own log it told nothing beyond chance. `mean` is the log's mean gain. `centre` and `scale` bring structure to mean 0 and deviation 1, `head_centre` and
     `head_scale` the heads.
     """
 
@@ -54,6 +54,7 @@ class Scorer:
     spread: tuple[Row, ...]
     strange: float
     skilled: bool
+    mean: float
     centre: Row
     scale: Row
     head_centre: Row
