@@ -18,6 +18,7 @@ MAX_BRANCHES = 128
 """Of one value. Where there are more the rest is left to the validator, at the end of the value."""
 _MAX_ATOMS = 100
 _MAX_MEMO = 2_000
+_MAX_NAMES, _MAX_NAME_CHARS = 200, 64  # of a document's own invention that a branch remembers
 _MAX_LATE = 40
 
 
@@ -68,9 +69,10 @@ class Branch:
         """What the member `name` of an object must satisfy; None where there may be none."""
         if name in self._members:
             return self._members[name]
-        if self._any_name_tells or any(name in atom.named for atom in self.atoms):
+        known = any(name in atom.named for atom in self.atoms)
+        if known or self._any_name_tells:
             goal = self._goal_of_member(name)
-            if len(self._members) < _MAX_MEMO:
+            if known or (len(self._members) < _MAX_NAMES and len(name) <= _MAX_NAME_CHARS):
                 self._members[name] = goal
             return goal
         if not self._knows_other:
