@@ -6,6 +6,7 @@ It costs several times what the own pool costs. The session follows no redirect,
 
 import asyncio
 import base64
+import select
 import ssl
 from collections.abc import Mapping
 from typing import Any, Self
@@ -17,7 +18,6 @@ from aiohttp import http_exceptions
 from yarl import URL
 
 from proxy.snapshot import Timeouts
-from proxy.upstreams.connection import readable
 from proxy.upstreams.http1 import read_head, request_head, split_length
 from proxy.upstreams.inflate import Inflated
 from proxy.upstreams.transport import (
@@ -88,7 +88,7 @@ class ClientSessionTransport:
             )
         return self._session
 
-    async def send(  # noqa: PLR0917  a request's parts, in the order everybody knows
+    async def send(
         self, target: Target, method: str, path: str, headers: Headers, body: Body, timeouts: Timeouts
     ) -> Response:
         """See `Transport.send`."""
@@ -172,6 +172,15 @@ def _exempt(target: Target, no_proxy: str) -> bool:
     )
 
 
+def _readable(transport: asyncio.BaseTransport | None) -> bool:
+    """Bytes or an end wait in the socket, in front of the event loop."""
+    if transport is None:
+        return True
+    poll = select.poll()
+    poll.register(transport.get_extra_info("socket").fileno(), select.POLLIN)
+    return bool(poll.poll(0))
+
+
 class _Connector(aiohttp.TCPConnector):
     """Never gives out a kept connection on which something has come: it would be the next call's answer."""
 
@@ -184,7 +193,7 @@ class _Connector(aiohttp.TCPConnector):
         while True:
             connection = await super().connect(req, traces, timeout)
             protocol = connection.protocol
-            if protocol is not None and not protocol.should_close and not readable(protocol.transport):
+            if protocol is not None and not protocol.should_close and not _readable(protocol.transport):
                 return connection
             connection.close()
 
@@ -269,6 +278,9 @@ class Answer:
         """See `Response.read`."""
         pieces: list[bytes] = []
         room = limit
+        if int(self.header("content-length") or 0) > limit:
+            self.abort()
+            raise AnswerTooLarge(f"the answer is longer than {limit} bytes")
         async for piece in self:
             room -= len(piece)
             if room < 0:

@@ -35,15 +35,6 @@ LINGER_S = 0.25
 _NEVER = float("inf")
 
 
-def readable(transport: asyncio.BaseTransport | None) -> bool:
-    """Bytes or an end wait in the socket, in front of the event loop."""
-    if transport is None:
-        return True
-    poll = select.poll()
-    poll.register(transport.get_extra_info("socket").fileno(), select.POLLIN)
-    return bool(poll.poll(0))
-
-
 class Keeper(Protocol):
     """Who keeps connections: a lane of `proxy.upstreams.pool`."""
 

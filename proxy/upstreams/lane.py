@@ -44,6 +44,7 @@ class Lane:
         self._target = target
         self._tls = tls
         self._limit = limit
+        self._closed = False
         self._max_waiting = max_waiting
         self._idle: list[Connection] = []
         """The freshest last."""
@@ -76,7 +77,7 @@ class Lane:
 
     async def _obtain(self, due: float, *, fresh: bool) -> tuple[Connection, bool]:
         came_before = False
-        while True:
+        while not self._closed:
             if not fresh and (idle := self.take()) is not None:
                 return idle, True
             if self._open < self._limit:
@@ -91,6 +92,7 @@ class Lane:
                 return connection, True
             connection.drop()
             came_before = True
+        raise ConnectFailed("the transport is closed")
 
     async def _turn(self, due: float, *, first: bool) -> Connection | None:
         """Wait in line: a connection, or None for the right to make one."""
@@ -179,8 +181,9 @@ class Lane:
             except OSError as error:  # its own text names the address
                 problem = ConnectFailed(os.strerror(error.errno) if error.errno else "no connection")
             else:
-                if not connection.lost:
+                if not connection.lost and not self._closed:
                     return connection
+                connection.drop()
                 problem = ConnectFailed("the connection was closed at once")
         raise problem
 
@@ -200,7 +203,7 @@ class Lane:
 
     def close(self) -> None:
         """Drop all connections and send away who waits."""
-        self._limit = 0
+        self._closed = True
         while self._waiting:
             turn = self._waiting.popleft()
             if not turn.done():

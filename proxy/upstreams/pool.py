@@ -60,7 +60,7 @@ class Pool:
         )
         return self._lanes.setdefault(target, lane)
 
-    async def send(  # noqa: PLR0917  a request's parts, in the order everybody knows
+    async def send(
         self, target: Target, method: str, path: str, headers: Headers, body: Body, timeouts: Timeouts
     ) -> Response:
         """See `Transport.send`."""

@@ -210,7 +210,7 @@ class Response(Protocol):
 
 
 class Transport(Protocol):
-    async def send(  # noqa: PLR0917  a request's parts, in the order everybody knows
+    async def send(
         self, target: Target, method: str, path: str, headers: Headers, body: Body, timeouts: Timeouts
     ) -> Response:
         """The answer's head has come; the time-outs go on to hold for its body.

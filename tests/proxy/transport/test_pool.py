@@ -11,9 +11,11 @@ import pytest
 from proxy.snapshot import Timeouts
 from proxy.upstreams.pool import Pool
 from proxy.upstreams.transport import (
+    AnswerTooLarge,
     Broken,
     ConnectFailed,
     ConnectTimeout,
+    Malformed,
     PoolFull,
     Target,
     TotalTimeout,
@@ -146,6 +148,28 @@ async def test_cancelled_just_as_the_turn_comes_passes_it_on(given):
         assert await asyncio.wait_for(last, 2) == b"ok"
         assert late.cancelled()
         assert repr(pool) == "<Pool [<Lane 1 open, 1 idle, 0 waiting>]>"
+    await pool.close()
+
+
+async def test_turn_with_a_connection_that_has_died_stays_first_in_line():
+    pool, log = Pool(per_host=1), []
+    gate = asyncio.Event()
+    async with hostile(gated(gate, log)) as server:
+        gate.set()
+        await text(pool, server, body=b"first")
+        gate.clear()
+        (lane,) = pool._lanes.values()
+        taken = lane.take()
+        tasks = []
+        for name in (b"a", b"b", b"c"):
+            tasks.append(start(text(pool, server, body=name)))
+            await asyncio.sleep(0.01)
+        lane.put_back(taken)  # for a
+        taken.drop()  # its room goes to b
+        await asyncio.sleep(0.02)
+        gate.set()
+        await asyncio.gather(*tasks)
+        assert log == [b"first", b"b", b"a", b"c"]
     await pool.close()
 
 
@@ -307,6 +331,26 @@ async def test_closed_pool_sends_away_who_waits_and_may_be_closed_again(pool):
         await pool.close()
 
 
+async def test_closed_pool_neither_sends_again_nor_keeps_what_it_was_connecting(pool):
+    async def script(visit):
+        await visit.request()
+        await visit.say(whole())
+        await visit.hang()
+
+    async with hostile(script) as server:
+        await text(pool, server)
+        again = start(text(pool, server))
+        await asyncio.sleep(0.02)
+        connecting = start(text(pool, server))
+        await asyncio.sleep(0)
+        await pool.close()
+        for task in (again, connecting):
+            with pytest.raises(ConnectFailed):
+                await asyncio.wait_for(task, 1)
+        for visit in server.visits:
+            assert await left(visit)
+
+
 async def test_cancelled_while_connecting_leaves_nothing(pool):
     with contextlib.ExitStack() as sockets:
         full = sockets.enter_context(socket.socket())
@@ -328,3 +372,62 @@ async def test_cancelled_while_connecting_leaves_nothing(pool):
             files.append(len(os.listdir("/proc/self/fd")))  # noqa: PTH208  nothing on a disk is read
         assert repr(pool) == "<Pool [<Lane 0 open, 0 idle, 0 waiting>]>"
         assert files[1] == files[2]
+
+
+ENDLESS = {
+    "chunk-extension": b"5;" + b"x" * 200_000,
+    "chunk-size": b"0" * 200_000,
+    "trailers": b"0\r\n" + b"x: y\r\n" * 40_000,
+    "heads-before-the-answer": b"",
+}
+
+
+@pytest.mark.parametrize("end", ENDLESS.values(), ids=ENDLESS)
+async def test_endless_framing_is_refused(end):
+    pool = Pool()
+    reply = chunked(b"hel", end=end) if end else b"HTTP/1.1 100 Continue\r\n\r\n" * 10_000
+    async with hostile(spoken(reply)) as server:
+        with pytest.raises((Malformed, AnswerTooLarge)):
+            await text(pool, server, timeouts=Timeouts(idle_s=5))
+    await pool.close()
+
+
+async def test_end_of_a_closed_stream_may_come_a_moment_later():
+    pool = Pool()
+
+    async def script(visit):
+        while await visit.request():
+            await visit.say(chunked(b"data: [DONE]\n\n", end=b""))
+            await asyncio.sleep(0.03)
+            await visit.say(b"0\r\n\r\n")
+
+    async with hostile(script) as server:
+        for _ in range(3):
+            response = await send(pool, server)
+            async with contextlib.aclosing(response.pieces()) as pieces:
+                await anext(aiter(pieces))
+                await response.close()
+            assert repr(response) == "<Answer 200, open, 0 bytes held>"
+            await asyncio.sleep(0.06)
+            assert repr(response) == "<Answer 200, whole, 0 bytes held>"
+        assert len(server.visits) == 1
+    await pool.close()
+
+
+async def test_flood_on_a_closed_stream_ends_before_its_moment():
+    pool = Pool()
+
+    async def script(visit):
+        await visit.request()
+        await visit.say(chunked(b"data: [DONE]\n\n", end=b""))
+        while True:
+            await visit.say(b"8000\r\n" + b"x" * 0x8000 + b"\r\n")
+
+    async with hostile(script) as server:
+        response = await send(pool, server)
+        await anext(aiter(response.pieces()))
+        await response.close()
+        await asyncio.sleep(0.1)
+        assert response.connection is None
+        assert "failed" in repr(response)
+    await pool.close()

@@ -111,6 +111,19 @@ async def test_upload_that_is_refused_early_gets_its_answer(transport):
         assert await left(server.visits[0])
 
 
+async def test_first_byte_is_waited_for_from_the_end_of_the_upload(transport):
+    async def script(visit):
+        await visit.request()
+        await visit.hang()
+
+    async with hostile(script) as server:
+        began = time.monotonic()
+        with pytest.raises(FirstByteTimeout):
+            body = iterate(*[b"x"] * 15, pause_s=0.02)
+            await text(transport, server, body=body, timeouts=Timeouts(first_byte_s=0.15))
+        assert 0.4 < time.monotonic() - began < 0.8
+
+
 async def test_upload_stops_with_the_head_of_a_refusal(transport, kind):
     if kind == "session":
         pytest.skip("aiohttp goes on to send until the answer is whole")
