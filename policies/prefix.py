@@ -33,6 +33,8 @@ RECALL_MOST = 16_000
 """Tokens of a recall block at most: beyond, it is neither read with care nor made in a few milliseconds."""
 MANY_LINES = 300
 """Lines of a recall block from which counting it exactly would take milliseconds."""
+HARDLY_CHEAPER = 0.9
+"""A cached token that costs more than this is worth no frozen prefix: each turn gets the best it can."""
 MOST_NEW_TURNS = 2
 """User messages that may have come since the last request: one, or two sent in a row."""
 LEAST_RECALL = 0.12
@@ -101,7 +103,7 @@ def trim_on(
     """
     known = index.follow(messages)
     total = sum(index.counts) + overhead_tokens
-    if sent is not None and not _is_next_turn(messages, sent, known):
+    if sent is not None and (caching.read > HARDLY_CHEAPER or not _is_next_turn(messages, sent, known)):
         sent = None
     if total <= budget_tokens and (sent is None or sent.unshortened):
         return _all_of_it(index, total, _cached_whole(index, sent, caching, outlook))
