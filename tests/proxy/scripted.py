@@ -124,10 +124,15 @@ routes:
 """
 
 
+def config_text(url, more="", routes="", models="", schemas=""):
+    """The configuration of a proxy in front of `url`; the rest is added to its sections, `more` at the end."""
+    return CONFIG.format(url=url, more=more, routes=routes, models=models, schemas=schemas)
+
+
 @contextlib.asynccontextmanager
 async def proxy(upstream: Upstream, more="", routes="", models="", schemas="") -> AsyncIterator[App]:
     """A proxy in front of `upstream`; `app.url` is where it listens, `app.client` an official client of it."""
-    text = CONFIG.format(url=upstream.url, more=more, routes=routes, models=models, schemas=schemas)
+    text = config_text(upstream.url, more, routes, models, schemas)
     app = App(loads(text, name="test", environ={}, base_dir="."), environ={})
     await app.start()
     host, port = await app.listen("127.0.0.1", 0)

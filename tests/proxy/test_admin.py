@@ -8,7 +8,7 @@ import pytest
 
 from proxy.app import App
 from proxy.config import load
-from tests.proxy.scripted import CONFIG, Upstream
+from tests.proxy.scripted import Upstream, config_text
 
 ENVIRON = {"UP_KEY": "sk-very-secret-upstream", "ROOT_KEY": "sk-very-secret-root"}
 KEYS = """
@@ -37,7 +37,7 @@ async def served(path, text):
 @pytest.fixture
 async def config():
     async with Upstream("hello").running() as upstream:
-        yield CONFIG.format(url=upstream.url, more="")
+        yield config_text(url=upstream.url, more="")
 
 
 async def reload(session, key=None):
