@@ -10,7 +10,7 @@ import jsonschema_rs
 from schemas.check import Problem
 from schemas.dialect import Examined, examine
 from schemas.errors import SchemaRefused
-from schemas.explain import explain, worded
+from schemas.explain import Small, explain, worded
 from schemas.patterns import LINEAR, is_pattern, patterns_of, why_refused
 from schemas.plans import Plans
 from schemas.surrogates import without_surrogates
@@ -39,6 +39,10 @@ class Compiled:
         """What the prefix checker works out of the schema, shared by all checkers."""
         return Plans(self.examined)
 
+    @cached_property
+    def _small(self) -> Small:
+        return {}
+
     def is_valid(self, value: Any) -> bool:
         """Whether `value` satisfies the schema.
 
@@ -63,7 +67,7 @@ class Compiled:
         """The first `limit` problems of `value`, empty when it is valid."""
         if self.is_valid(value):
             return ()
-        return explain(self.examined, self._validator, value, limit)
+        return explain(self.examined, self._validator, value, limit, self._small)
 
 
 def compile_schema(schema: Any) -> Compiled:

@@ -9,7 +9,7 @@ branch of an alternative. Where it finds nothing it asks the validator for its f
 from collections.abc import Iterator
 from fractions import Fraction
 from itertools import islice
-from typing import Any
+from typing import Any, NamedTuple
 
 import jsonschema_rs
 
@@ -21,7 +21,7 @@ from schemas.refs import Place
 from schemas.vocabulary import escape
 from schemas.wording import detail_of, encodable, message_of
 
-MAX_STEPS = 5_000
+MAX_STEPS = 4_000
 _BRANCH_PROBLEMS = 5
 _NAME_IN_POINTER_CHARS = 200
 
@@ -30,14 +30,22 @@ class _SpentBudget(Exception):
     """The walk has taken as many steps as it may."""
 
 
+Small = dict[tuple[str, str], jsonschema_rs.Validator]
+"""Validators of single patterns and formats, by (keyword, required)."""
+
+
 def explain(
-    examined: Examined, validator: jsonschema_rs.Validator, value: Any, limit: int
+    examined: Examined, validator: jsonschema_rs.Validator, value: Any, limit: int, small: Small
 ) -> tuple[Problem, ...]:
-    """At least one and at most `limit` problems of `value`, which `validator` has found invalid."""
+    """At least one and at most `limit` problems of `value`, which `validator` has found invalid.
+
+    `small` is kept from one call to the next for the same schema, and grows up to its patterns.
+    """
     found: list[Problem] = []
-    walk = _Walk(examined)
+    walk = _Walk(examined, small)
     try:
-        for problem in walk.at(examined.refs.root, value, ""):
+        for raw in walk.at(examined.refs.root, value, ""):
+            problem = raw.worded()
             if problem not in found:
                 found.append(problem)
             if len(found) >= limit:
@@ -90,31 +98,41 @@ def is_of_type(value: Any, kind: str) -> bool:
     return False
 
 
-def _problem(pointer: str, keyword: str, required: Any, value: Any) -> Problem:
-    message = message_of(keyword, required)
-    return Problem(encodable(pointer), keyword, message, detail_of(keyword, required, message, value))
+class Found(NamedTuple):
+    """A problem before it is put into words: `required` is what the schema says, `value` what came."""
+
+    pointer: str
+    keyword: str
+    required: Any
+    value: Any
+
+    def worded(self) -> Problem:
+        """The problem in words."""
+        message = message_of(self.keyword, self.required)
+        detail = detail_of(self.keyword, self.required, message, self.value)
+        return Problem(encodable(self.pointer), self.keyword, message, detail)
 
 
 class _Walk:
-    """One explanation: its budget, and the small validators it needed on its way."""
+    """One explanation and its budget."""
 
-    def __init__(self, examined: Examined) -> None:
+    def __init__(self, examined: Examined, small: Small) -> None:
         self.refs = examined.refs
         self.dialect = examined.dialect
         self.steps_left = MAX_STEPS
-        self.small: dict[tuple[str, str], jsonschema_rs.Validator] = {}
+        self.small = small
 
     def spend(self, steps: int = 1) -> None:
         self.steps_left -= steps
         if self.steps_left < 0:
             raise _SpentBudget
 
-    def at(self, place: Place, value: Any, pointer: str) -> Iterator[Problem]:
+    def at(self, place: Place, value: Any, pointer: str) -> Iterator[Found]:
         """The problems of `value` against the schema at `place`."""
         self.spend()
         schema = place.schema
         if schema is False:
-            yield _problem(pointer, "false", None, value)
+            yield Found(pointer, "false", None, value)
         if not isinstance(schema, dict):
             return
         for _, targets in self.refs.referred(place):
@@ -124,11 +142,11 @@ class _Walk:
             return
         failed_type = "type" in schema and not self._type_fits(schema["type"], value)
         if failed_type:
-            yield _problem(pointer, "type", schema["type"], value)
+            yield Found(pointer, "type", schema["type"], value)
         if "const" in schema and not same(value, schema["const"]):
-            yield _problem(pointer, "const", schema["const"], value)
+            yield Found(pointer, "const", schema["const"], value)
         if "enum" in schema and not failed_type and not self._is_one_of(schema["enum"], value):
-            yield _problem(pointer, "enum", schema["enum"], value)
+            yield Found(pointer, "enum", schema["enum"], value)
         if isinstance(value, dict):
             yield from self._object(place, value, pointer)
         elif isinstance(value, list):
@@ -168,48 +186,48 @@ class _Walk:
         except ValueError:  # lone surrogates: left to the validator of the whole schema
             return True
 
-    def _string(self, schema: dict[str, Any], value: str, pointer: str) -> Iterator[Problem]:
+    def _string(self, schema: dict[str, Any], value: str, pointer: str) -> Iterator[Found]:
         if "minLength" in schema and len(value) < schema["minLength"]:
-            yield _problem(pointer, "minLength", schema["minLength"], value)
+            yield Found(pointer, "minLength", schema["minLength"], value)
         if "maxLength" in schema and len(value) > schema["maxLength"]:
-            yield _problem(pointer, "maxLength", schema["maxLength"], value)
+            yield Found(pointer, "maxLength", schema["maxLength"], value)
         for keyword in ("pattern", "format"):
             if keyword in schema and not self._passes(keyword, schema[keyword], value):
-                yield _problem(pointer, keyword, schema[keyword], value)
+                yield Found(pointer, keyword, schema[keyword], value)
 
-    def _number(self, schema: dict[str, Any], value: float, pointer: str) -> Iterator[Problem]:
+    def _number(self, schema: dict[str, Any], value: float, pointer: str) -> Iterator[Found]:
         low, high = schema.get("minimum"), schema.get("maximum")
         over, under = schema.get("exclusiveMinimum"), schema.get("exclusiveMaximum")
         if self.dialect.number == 4:  # there they are booleans that sharpen the other two
             low, over = (None, low) if over is True else (low, None)
             high, under = (None, high) if under is True else (high, None)
         if low is not None and value < low:
-            yield _problem(pointer, "minimum", low, value)
+            yield Found(pointer, "minimum", low, value)
         if high is not None and value > high:
-            yield _problem(pointer, "maximum", high, value)
+            yield Found(pointer, "maximum", high, value)
         if over is not None and value <= over:
-            yield _problem(pointer, "exclusiveMinimum", over, value)
+            yield Found(pointer, "exclusiveMinimum", over, value)
         if under is not None and value >= under:
-            yield _problem(pointer, "exclusiveMaximum", under, value)
+            yield Found(pointer, "exclusiveMaximum", under, value)
         if "multipleOf" in schema and not _divides(schema["multipleOf"], value):
-            yield _problem(pointer, "multipleOf", schema["multipleOf"], value)
+            yield Found(pointer, "multipleOf", schema["multipleOf"], value)
 
-    def _object(self, place: Place, value: dict[str, Any], pointer: str) -> Iterator[Problem]:
+    def _object(self, place: Place, value: dict[str, Any], pointer: str) -> Iterator[Found]:
         schema = place.schema
         for name in schema.get("required", ()):
             if name not in value:
-                yield _problem(pointer, "required", name, value)
+                yield Found(pointer, "required", name, value)
         for trigger, names in schema.get("dependentRequired", {}).items():
             for name in names:
                 if trigger in value and name not in value:
-                    yield _problem(pointer, "dependentRequired", name, value)
+                    yield Found(pointer, "dependentRequired", name, value)
         if "minProperties" in schema and len(value) < schema["minProperties"]:
-            yield _problem(pointer, "minProperties", schema["minProperties"], value)
+            yield Found(pointer, "minProperties", schema["minProperties"], value)
         if "maxProperties" in schema and len(value) > schema["maxProperties"]:
-            yield _problem(pointer, "maxProperties", schema["maxProperties"], value)
+            yield Found(pointer, "maxProperties", schema["maxProperties"], value)
         yield from self._members(place, value, pointer)
 
-    def _members(self, place: Place, value: dict[str, Any], pointer: str) -> Iterator[Problem]:
+    def _members(self, place: Place, value: dict[str, Any], pointer: str) -> Iterator[Found]:
         schema = place.schema
         named, patterns = schema.get("properties", {}), schema.get("patternProperties", {})
         others, names = schema.get("additionalProperties"), schema.get("propertyNames")
@@ -229,18 +247,18 @@ class _Walk:
                     inner = self.refs.into(place, f"/patternProperties/{escape(pattern)}", child)
                     yield from self.at(inner, held, below)
             if not known and others is False:
-                yield _problem(below, "additionalProperties", False, held)
+                yield Found(below, "additionalProperties", False, held)
             elif not known and isinstance(others, dict):
                 yield from self.at(self.refs.into(place, "/additionalProperties", others), held, below)
             if names is not None and not self.fits(self.refs.into(place, "/propertyNames", names), key):
-                yield _problem(below, "propertyNames", names, key)
+                yield Found(below, "propertyNames", names, key)
 
-    def _array(self, place: Place, value: list[Any], pointer: str) -> Iterator[Problem]:
+    def _array(self, place: Place, value: list[Any], pointer: str) -> Iterator[Found]:
         schema = place.schema
         if "minItems" in schema and len(value) < schema["minItems"]:
-            yield _problem(pointer, "minItems", schema["minItems"], value)
+            yield Found(pointer, "minItems", schema["minItems"], value)
         if "maxItems" in schema and len(value) > schema["maxItems"]:
-            yield _problem(pointer, "maxItems", schema["maxItems"], value)
+            yield Found(pointer, "maxItems", schema["maxItems"], value)
         first, rest = self.positions(place)
         for index, held in enumerate(value):
             inner = first[index] if index < len(first) else rest
@@ -252,7 +270,7 @@ class _Walk:
         if "contains" in schema and schema.get("minContains", 1) == 1:
             wanted = self.refs.into(place, "/contains", schema["contains"])
             if not any(self.fits(wanted, held) for held in value):
-                yield _problem(pointer, "contains", None, value)
+                yield Found(pointer, "contains", None, value)
 
     def positions(self, place: Place) -> tuple[list[Place], Place | None]:
         """The schemas of an array's first items, and that of all others."""
@@ -264,17 +282,17 @@ class _Walk:
         places = [self.refs.into(place, f"/{first}/{index}", head) for index, head in enumerate(heads)]
         return places, self.refs.into(place, f"/{rest}", schema[rest]) if rest in schema else None
 
-    def _unique(self, value: list[Any], pointer: str) -> Iterator[Problem]:
+    def _unique(self, value: list[Any], pointer: str) -> Iterator[Found]:
         seen = set()
         for index, held in enumerate(value):
             self.spend()
             key = identity(held)
             if key in seen:
-                yield _problem(f"{pointer}/{index}", "uniqueItems", True, held)
+                yield Found(f"{pointer}/{index}", "uniqueItems", True, held)
                 return
             seen.add(key)
 
-    def _combined(self, place: Place, value: Any, pointer: str) -> Iterator[Problem]:
+    def _combined(self, place: Place, value: Any, pointer: str) -> Iterator[Found]:
         schema, into = place.schema, self.refs.into
         for index, child in enumerate(schema.get("allOf", ())):
             yield from self.at(into(place, f"/allOf/{index}", child), value, pointer)
@@ -282,7 +300,7 @@ class _Walk:
             if keyword in schema:
                 yield from self._alternatives(place, keyword, value, pointer)
         if "not" in schema and self.fits(into(place, "/not", schema["not"]), value):
-            yield _problem(pointer, "not", None, value)
+            yield Found(pointer, "not", None, value)
         if "if" in schema:
             branch = "then" if self.fits(into(place, "/if", schema["if"]), value) else "else"
             if branch in schema:
@@ -290,7 +308,7 @@ class _Walk:
         if isinstance(value, dict):
             yield from self._dependencies(place, value, pointer)
 
-    def _dependencies(self, place: Place, value: dict[str, Any], pointer: str) -> Iterator[Problem]:
+    def _dependencies(self, place: Place, value: dict[str, Any], pointer: str) -> Iterator[Found]:
         for keyword in ("dependentSchemas", "dependencies"):
             for trigger, wanted in place.schema.get(keyword, {}).items():
                 if trigger not in value:
@@ -298,12 +316,12 @@ class _Walk:
                 if isinstance(wanted, list):
                     for name in wanted:
                         if name not in value:
-                            yield _problem(pointer, "required", name, value)
+                            yield Found(pointer, "required", name, value)
                 else:
                     inner = self.refs.into(place, f"/{keyword}/{escape(trigger)}", wanted)
                     yield from self.at(inner, value, pointer)
 
-    def _alternatives(self, place: Place, keyword: str, value: Any, pointer: str) -> Iterator[Problem]:
+    def _alternatives(self, place: Place, keyword: str, value: Any, pointer: str) -> Iterator[Found]:
         """Nothing where the alternatives are met, else the problems of the closest one."""
         branches = []
         fitting = 0
@@ -319,39 +337,36 @@ class _Walk:
         if fitting == 1:
             return
         if fitting > 1:
-            message = f"matches {fitting} of the alternatives and must match exactly one"
-            yield Problem(pointer, keyword, message, message)
+            yield Found(pointer, keyword, fitting, value)
             return
         yield from closest(branches, pointer, keyword, value)
 
 
-def closest(branches: list[list[Problem]], pointer: str, keyword: str, value: Any) -> list[Problem]:
+def closest(branches: list[list[Found]], pointer: str, keyword: str, value: Any) -> list[Found]:
     """The problems of the branch that the writer most likely meant.
 
     That is one whose type and constants fit, then the one with the fewest problems. Where none has
     the type, one problem names all types.
     """
-    typed = [
-        branch for branch in branches if not (branch[0].keyword == "type" and branch[0].pointer == pointer)
-    ]
+    typed = [branch for branch in branches if branch[0][:2] != (pointer, "type")]
     if not typed:
-        kinds = [kind for branch in branches for kind in _kinds(branch[0])]
-        return [_problem(pointer, "type", list(dict.fromkeys(kinds)), value)]
-    ranked = sorted(typed, key=lambda branch: (_misses_constant(branch, pointer), len(branch)))
-    if len(ranked) > 1 and _rank(ranked[0], pointer) == _rank(ranked[1], pointer) and ranked[0] != ranked[1]:
-        return [_problem(pointer, keyword, None, value), *ranked[0]]
+        kinds = [kind for branch in branches for kind in _kinds(branch[0].required)]
+        return [Found(pointer, "type", list(dict.fromkeys(kinds)), value)]
+    ranked = sorted(typed, key=lambda branch: _rank(branch, pointer))
+    if len(ranked) > 1 and _rank(ranked[0], pointer) == _rank(ranked[1], pointer):
+        return [Found(pointer, keyword, None, value), *ranked[0]]
     return ranked[0]
 
 
-def _rank(branch: list[Problem], pointer: str) -> tuple[bool, int]:
+def _rank(branch: list[Found], pointer: str) -> tuple[bool, int]:
     return _misses_constant(branch, pointer), len(branch)
 
 
-def _kinds(problem: Problem) -> list[str]:
-    return problem.message.removeprefix("expected ").split(" or ")
+def _kinds(required: Any) -> list[str]:
+    return required if isinstance(required, list) else [required]
 
 
-def _misses_constant(branch: list[Problem], pointer: str) -> bool:
+def _misses_constant(branch: list[Found], pointer: str) -> bool:
     """Whether a constant one level below is wrong: then another branch was meant."""
     depth = pointer.count("/") + 1
     return any(p.keyword in ("const", "enum") and p.pointer.count("/") <= depth for p in branch)

@@ -50,8 +50,10 @@ class Refs:
 
     def into(self, place: Place, keyword_pointer: str, schema: Any) -> Place:
         """The place of `schema`, which stands at `keyword_pointer` below `place`."""
-        inner = self._step(place, keyword_pointer, schema)
-        return replace(inner, schema=self.known(inner.schema))
+        pointer = place.pointer + keyword_pointer
+        if is_resource(schema, self.dialect):
+            return Place(pointer, self.known(schema), schema, pointer)
+        return Place(pointer, self.known(schema), place.base, place.base_pointer)
 
     def _step(self, place: Place, below: str, value: Any) -> Place:
         pointer = place.pointer + below

@@ -57,6 +57,8 @@ def message_of(keyword: str, required: Any) -> str:
         message = f"does not match the pattern {shown(required)}"
     elif keyword == "format":
         message = f"not a valid {required}"
+    elif keyword == "oneOf" and isinstance(required, int):
+        message = f"matches {required} of the alternatives and must match exactly one"
     elif keyword in ("anyOf", "oneOf"):
         message = "matches none of the alternatives"
     else:
