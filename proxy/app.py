@@ -24,6 +24,7 @@ from proxy.handlers.schemas import bind, refused_schema, schemas
 from proxy.handlers.usage import usage
 from proxy.server import Server
 from proxy.services import Services, make_ready
+from proxy.shared_series import Share
 from proxy.snapshot import Snapshot
 from proxy.stores import open_limiter, open_store
 from proxy.stores.base import Store, StoreRefused
@@ -67,8 +68,10 @@ class App:
         environ: Mapping[str, str] = os.environ,
         store: Store | None = None,
         read: Callable[[], Snapshot] | None = None,
+        share: Share | None = None,
     ) -> None:
-        """`read` reads the configuration file again; None where there is none."""
+        """`read` reads the configuration file again; None where there is none. `share`: one of several workers."""
+        self._share = share
         self._environ = environ
         self._read = read
         self._reloading = asyncio.Lock()
@@ -89,12 +92,16 @@ class App:
             transports,
             store,
             open_limiter(store, self._snapshot.server.workers),
-            Telemetry(),
+            Telemetry(self._share),
             Tasks(),
             Counter(),
             await _registered(store),
             {b.route: (b.schema, b.version) for b in await store.bindings()},
         )
+        telemetry = self.services.telemetry
+        telemetry.know(self._snapshot.models)
+        if self._share is not None:
+            self.services.tasks.spawn(self._share.keep_writing(telemetry.families), name="share metrics")
         self._runner = web.ServerRunner(
             Server(
                 self.handle,
@@ -132,6 +139,7 @@ class App:
         """New requests use `snapshot`; those in work keep theirs. Gives the settings that wait for a restart."""
         self.services.ready = make_ready(snapshot, self.services.transports)
         self.services.listings.clear()
+        self.services.telemetry.know(snapshot.models)
         begun, wanted = self._snapshot, snapshot
         changed = [f"server.{n}" for n in _BOUND if getattr(begun.server, n) != getattr(wanted.server, n)]
         return (*changed, "store") if begun.store != wanted.store else tuple(changed)
@@ -163,22 +171,19 @@ class App:
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
         """Answer one request, whatever happens."""
         services = self.services
-        started = time.monotonic()
         visit_id = edges.request_id()
         services.in_work += 1
-        services.telemetry.in_flight.inc()
+        services.telemetry.request_began(visit_id)
         response: web.StreamResponse | None = None
         try:
             response = await self._answer(request, visit_id)
         finally:
             services.in_work -= 1
-            services.telemetry.in_flight.dec()
-            seconds = time.monotonic() - started
             if response is None:
-                services.telemetry.request_ended("none", CLIENT_LEFT, seconds)
+                services.telemetry.request_ended(visit_id, None, CLIENT_LEFT)
             else:
-                route = response.headers.get("x-tailrace-route", "none")
-                services.telemetry.request_ended(route, response.status, seconds)
+                route = response.headers.get("x-tailrace-route")
+                services.telemetry.request_ended(visit_id, route, response.status)
         return response
 
     async def _answer(self, request: web.BaseRequest, visit_id: str) -> web.StreamResponse:
@@ -211,7 +216,7 @@ class App:
             visit = Visit(request, visit_id, path, None, key, headers)
             return await admin(self.reread if self.reloadable else None, visit)
         if not path.startswith(("/v1/", "/r/")):
-            return self._operation(request, path)
+            return await self._operation(request, path)
         route = None
         if (match := _ROUTE_PATH.fullmatch(path)) is not None:
             route, path = match.group(1), "/v1/" + match.group(2)
@@ -246,7 +251,7 @@ class App:
             raise not_found("There is nothing at this path.", code="unknown_url")
         return passthrough
 
-    def _operation(self, request: web.BaseRequest, path: str) -> web.Response:
+    async def _operation(self, request: web.BaseRequest, path: str) -> web.Response:
         if request.method not in ("GET", "HEAD"):
             raise not_found(f"There is nothing to {request.method} at this path.", code="unknown_url")
         if path == "/healthz":
@@ -254,7 +259,7 @@ class App:
         if path == "/readyz":
             return operations.readyz(self.services)
         if path == "/metrics":
-            return operations.metrics(self.services)
+            return await operations.metrics(self.services)
         raise not_found("There is nothing at this path; the API is below /v1/.", code="unknown_url")
 
     def _refusal(self, request: web.BaseRequest, visit_id: str, error: ApiError) -> web.Response:

@@ -1,6 +1,7 @@
 """The client's end of a streamed answer: when its status line goes out, and what fills its silences."""
 
 import asyncio
+import time
 from collections.abc import Callable, Sequence
 
 from aiohttp import web
@@ -31,6 +32,8 @@ class Listener:
         self._spoke_at = self._loop.time()
         self._timer: asyncio.TimerHandle | None = self._loop.call_later(hold_s, self._silent)
         self._comment: asyncio.Task[None] | None = None
+        self.spoke_first_s: float | None = None
+        """When the first event of the answer went out (time.monotonic), comments do not count."""
         self.told: list[bytes] | None = None
         """All events so far, where they are to be kept."""
         self.quiet = False
@@ -47,6 +50,8 @@ class Listener:
         if response is None:
             response = await self._start()
         self._spoke_at = self._loop.time()
+        if self.spoke_first_s is None and not data.startswith(b":"):
+            self.spoke_first_s = time.monotonic()
         if self.told is not None and not data.startswith(b":"):
             self.told.append(data)
         await response.write(data)

@@ -233,7 +233,9 @@ class Live:
             usage = attempt.usage or _NOTHING
             self._services.limiter.settle(granted, cost, usage.input_tokens + usage.output_tokens)
         self._observe(target.card.alias, attempt)
-        self._services.telemetry.attempt_ended(self._selected.route.name, target.card.alias, attempt)
+        self._services.telemetry.attempt_ended(
+            self._id, self._selected.route.name, target.card, self._ask.endpoint, attempt, self._waited_s
+        )
         return attempt
 
     def kept(self, outcome: Outcome, body: bytes) -> Answer:
@@ -241,6 +243,10 @@ class Live:
         card = self._selected.target(outcome.last.model).card
         usage = outcome.last.usage or _NOTHING
         return Answer(body, self._ask.stream, outcome.last.model, card, schema_word(outcome), usage)
+
+    @property
+    def _waited_s(self) -> float:
+        return 0.0 if self.last_call is None else self.last_call.waited_s
 
     def _saved(self) -> Saved | None:
         """What the exchange saved, now that its last attempt answered."""

@@ -1,94 +1,280 @@
-"""Metrics of one app: a registry of its own, children looked up once, labels that a client cannot invent.
+"""Metrics of one app: a registry of its own, cells looked up once, labels that a client cannot invent.
 
-Label values come from the configuration: route, model alias and provider names, purposes, verdicts and
-statuses. A model that matched a pattern is counted under the pattern.
+Label values come from the configuration: route, model alias and provider names, purposes, verdicts and statuses.
+A model that matched a pattern is counted under the pattern. `Families` names every metric.
 """
 
-from typing import Any
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Literal, get_args
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import CollectorRegistry
+from prometheus_client.core import Metric
 from prometheus_client.exposition import generate_latest
 
+from policies.cards import ModelCard
 from policies.chat import Usage
 from policies.ladder import Attempt
+from policies.limits import BudgetMeter, BudgetRule, period_bounds
+from policies.saved import Saved
+from proxy.families import NANO, Families
+from proxy.series import Buckets, Cell
+from proxy.shared_series import Share
 
-SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300)
+OPERATIONS: Mapping[str, str] = {"chat/completions": "chat", "completions": "text_completion"}
+"""Endpoint -> `gen_ai.operation.name`, where that is another word."""
+BreakerState = Literal["closed", "half_open", "open"]
+NO_ROUTE = "none"
+"""The route of what ended before one was found, and of health and metrics."""
+LEVERS = ("routing", "trimming", "caching", "patch")
+
+
+@dataclass(slots=True)
+class _Tokens:
+    """Where the tokens of one model's calls are counted: our family's cell and the convention's."""
+
+    input: tuple[Cell, Cell]
+    output: tuple[Cell, Cell]
+    cached: tuple[Cell, Cell]
+    cache_write: tuple[Cell, Cell]
+    reasoning: tuple[Cell, Cell]
+    input_each: Buckets
+    output_each: Buckets
+
+    def count(self, usage: Usage) -> None:
+        _add(self.input, usage.input_tokens)
+        _add(self.output, usage.output_tokens)
+        if usage.cached_tokens:
+            _add(self.cached, usage.cached_tokens)
+        if usage.cache_write_tokens:
+            _add(self.cache_write, usage.cache_write_tokens)
+        if usage.reasoning_tokens:
+            _add(self.reasoning, usage.reasoning_tokens)
+        self.input_each.observe(usage.input_tokens)
+        self.output_each.observe(usage.output_tokens)
+
+
+def _add(cells: tuple[Cell, Cell], count: int) -> None:
+    cells[0].value += count
+    cells[1].value += count
+
+
+@dataclass(slots=True)
+class _Attempts:
+    """Where attempts of one route, model, endpoint, purpose, result and verdict are counted."""
+
+    ended: Cell
+    cost: Cell
+    unpriced: Cell
+    verdict: Cell | None
+    seconds: Buckets
+    first_byte: Buckets
+    duration: Buckets
+    tokens: _Tokens
+
+
+@dataclass(slots=True)
+class _Request:
+    """A request in work: when it began, how long it has waited for upstreams, and its route once it is known."""
+
+    began_s: float
+    waited_s: float = 0.0
+    route: str = NO_ROUTE
 
 
 class Telemetry:
-    """What an app counts. `render` is the text for `/metrics`."""
+    """What an app counts. `render` is the text for `/metrics`, all workers together."""
 
-    def __init__(self) -> None:
+    def __init__(self, share: Share | None = None) -> None:
+        self.families = Families()
+        self.share = share
+        self._names: dict[str, str] = {}
+        self._attempts: dict[tuple[str, ...], _Attempts] = {}
+        self._tokens: dict[tuple[str, str], _Tokens] = {}
+        self._requests: dict[tuple[str, int], tuple[Cell, Buckets, Buckets]] = {}
+        self._in_work: dict[str, _Request] = {}
+        """By our request id."""
+        self._in_flight = self.families.in_flight.cell()
+        if share is not None:
+            share.resume(self.families)
         self.registry = CollectorRegistry()
-        self._children: dict[tuple[Any, ...], Any] = {}
+        self.registry.register(self)
 
-        def counter(name: str, text: str, *labels: str) -> Counter:
-            return Counter(f"tailrace_{name}", text, labels, registry=self.registry)
+    def know(self, models: Mapping[str, ModelCard]) -> None:
+        """Show what a dashboard asks for before it first happens: a rate over what was never there is nothing."""
+        self._attempts.clear()
+        self._tokens.clear()
+        for alias, card in models.items():
+            self._names[alias] = card.name or alias
+            if card.price is None:
+                self.families.unpriced.cell(alias)
+            if not any(self.families.breakers.cell(alias, s).value for s in get_args(BreakerState)):
+                self.breaker(alias, "closed")
 
-        def histogram(name: str, text: str, *labels: str) -> Histogram:
-            return Histogram(f"tailrace_{name}", text, labels, registry=self.registry, buckets=SECONDS)
+    def breaker(self, model: str, state: BreakerState) -> None:
+        """The breaker of `model` (an alias of the configuration) is in this state now."""
+        for name in get_args(BreakerState):
+            self.families.breakers.cell(model, name).value = int(name == state)
 
-        self.requests = counter(
-            "requests_total", "Client requests by route and HTTP status.", "route", "status"
-        )
-        self.attempts = counter(
-            "attempts_total", "Upstream calls by purpose and result.", "route", "model", "purpose", "result"
-        )
-        self.tokens = counter("tokens_total", "Tokens of upstream calls by kind.", "model", "kind")
-        self.cost = counter(
-            "cost_usd_total", "Cost of upstream calls in US dollars.", "route", "model", "purpose"
-        )
-        self.unpriced = counter(
-            "unpriced_attempts_total", "Upstream calls of models without a price.", "model"
-        )
-        self.verdicts = counter("verdicts_total", "Verdicts on replies.", "route", "model", "verdict")
-        self.repairs = counter("repairs_total", "Changes that mended a reply, by operation.", "operation")
-        self.latency = histogram("request_seconds", "From a request's head to its answer's end.", "route")
-        self.upstream = histogram("attempt_seconds", "Duration of upstream calls.", "model")
-        self.first_byte = histogram("first_byte_seconds", "From an upstream call to its first byte.", "model")
-        self.in_flight = Gauge("tailrace_requests_in_flight", "Requests in work now.", registry=self.registry)
+    def request_began(self, request_id: str) -> None:
+        """A client's request is in work."""
+        self._in_work[request_id] = _Request(time.monotonic())
+        self._in_flight.value += 1
 
-    def child(self, metric: Any, *labels: str) -> Any:
-        """The child of `metric` for these label values, looked up once."""
-        key = (metric, *labels)
-        found = self._children.get(key)
-        if found is None:
-            found = self._children[key] = metric.labels(*labels)
-        return found
+    def request_ended(self, request_id: str, route: str | None, status: int) -> None:
+        """One client request has been answered (499: its client left). `route` None: as far as its attempts tell."""
+        self._in_flight.value -= 1
+        request = self._in_work.pop(request_id)
+        seconds = time.monotonic() - request.began_s
+        route = route or request.route
+        cells = self._requests.get((route, status))
+        if cells is None:
+            families = self.families
+            cells = self._requests[route, status] = (
+                families.requests.cell(route, str(status)),
+                families.seconds.cell(route),
+                families.overhead.cell(route),
+            )
+        cells[0].value += 1
+        cells[1].observe(seconds)
+        if request.waited_s:
+            cells[2].observe(max(0.0, seconds - request.waited_s))
 
-    def request_ended(self, route: str, status: int, seconds: float) -> None:
-        """One client request has been answered (499: its client left)."""
-        self.child(self.requests, route, str(status)).inc()
-        self.child(self.latency, route).observe(seconds)
-
-    def attempt_ended(self, route: str, model: str, attempt: Attempt) -> None:
-        """One upstream call has ended, and its cost is known if it can be."""
+    def attempt_ended(
+        self,
+        request_id: str,
+        route: str,
+        card: ModelCard,
+        endpoint: str,
+        attempt: Attempt,
+        waited_s: float = 0.0,
+    ) -> None:
+        """One upstream call has ended, and its cost is known if it can be. `waited_s` were the upstream's."""
+        request = self._in_work.get(request_id)
+        if request is not None:
+            request.waited_s += waited_s
+            request.route = route
         failure = attempt.failure
-        self.child(self.attempts, route, model, attempt.purpose, failure.kind if failure else "ok").inc()
+        result = failure.kind if failure else "ok"
+        verdict = "" if failure else attempt.verdict.kind
+        key = (route, card.alias, endpoint, attempt.purpose, result, verdict)
+        cells = self._attempts.get(key)
+        if cells is None:
+            cells = self._attempts[key] = self._cells(route, card, endpoint, attempt.purpose, result, verdict)
+        cells.ended.value += 1
         if attempt.usage is not None:
-            self._count_tokens(model, attempt.usage)
+            cells.tokens.count(attempt.usage)
             if attempt.cost_nanousd is None:
-                self.child(self.unpriced, model).inc()
+                cells.unpriced.value += 1
             else:
-                self.child(self.cost, route, model, attempt.purpose).inc(attempt.cost_nanousd / 1e9)
-        if failure is None:
-            self.child(self.verdicts, route, model, attempt.verdict.kind).inc()
+                cells.cost.value += attempt.cost_nanousd
+        if cells.verdict is not None:
+            cells.verdict.value += 1
             for change in attempt.verdict.changes:
-                self.child(self.repairs, change.operation).inc()
-        self.child(self.upstream, model).observe(attempt.ended_s - attempt.started_s)
+                self.families.repairs.cell(card.alias, change.operation).value += 1
+        seconds = attempt.ended_s - attempt.started_s
+        cells.seconds.observe(seconds)
+        cells.duration.observe(seconds)
         if attempt.first_byte_s is not None:
-            self.child(self.first_byte, model).observe(attempt.first_byte_s - attempt.started_s)
+            cells.first_byte.observe(attempt.first_byte_s - attempt.started_s)
 
-    def _count_tokens(self, model: str, usage: Usage) -> None:
-        self.child(self.tokens, model, "input").inc(usage.input_tokens)
-        self.child(self.tokens, model, "output").inc(usage.output_tokens)
-        if usage.cached_tokens:
-            self.child(self.tokens, model, "cached_input").inc(usage.cached_tokens)
-        if usage.cache_write_tokens:
-            self.child(self.tokens, model, "cache_write").inc(usage.cache_write_tokens)
-        if usage.reasoning_tokens:
-            self.child(self.tokens, model, "reasoning").inc(usage.reasoning_tokens)
+    def exchange_ended(self, route: str, model: str, schema: str, saved: Saved | None) -> None:
+        """An exchange is over: `schema` is the word of `x-tailrace-schema`, `model` the last that was asked."""
+        self.families.answers.cell(route, model, schema).value += 1
+        if saved is not None:
+            self.saved(route, saved)
+
+    def saved(self, route: str, saved: Saved) -> None:
+        """Book what was saved or lost. A counter never falls, so that each sign has its own."""
+        for lever in LEVERS:
+            nanousd = getattr(saved, lever)
+            if nanousd > 0:
+                self.families.saved.cell(route, lever).value += nanousd
+            elif nanousd < 0:
+                self.families.lost.cell(route, lever).value -= nanousd
+
+    def trimmed(self, route: str, tokens_in: int, tokens_out: int) -> None:
+        """A conversation was looked at by the route's context rule."""
+        self.families.context.cell(route, "in").value += tokens_in
+        self.families.context.cell(route, "out").value += tokens_out
+
+    def cache_hit(self, route: str, model: str, schema: str, saved: Saved | None) -> None:
+        """A kept answer was given again."""
+        self.families.cache_hits.cell(route).value += 1
+        self.exchange_ended(route, model, schema, saved)
+
+    def stream_ended(self, request_id: str, route: str, spoke_first_s: float | None) -> None:
+        """A stream is over; its first event went out at `spoke_first_s` (time.monotonic), None where none did."""
+        request = self._in_work.get(request_id)
+        if request is not None and spoke_first_s is not None:
+            self.families.first_token.cell(route).observe(spoke_first_s - request.began_s)
+
+    def budgets(self, meters: Iterable[tuple[BudgetRule, BudgetMeter]], now_ns: int) -> None:
+        """How far budgets are spent; those that are not named have gone with a change of the configuration."""
+        families, named = self.families, set()
+        for rule, meter in meters:
+            labels = (rule.scope, rule.name, rule.per)
+            named.add(labels)
+            families.limits.cell(*labels).value = rule.nanousd / NANO
+            families.spent.cell(*labels).value = meter.spent / NANO
+            _, end_ns = period_bounds(rule.per, now_ns)
+            if end_ns is not None:
+                families.resets.cell(*labels).value = end_ns / NANO
+        for family in (families.limits, families.spent, families.resets):
+            for gone in family.cells.keys() - named:
+                del family.cells[gone]
+
+    def collect(self) -> Iterable[Metric]:
+        """For prometheus_client: every family, all workers together."""
+        others = self.share.others() if self.share is not None else []
+        return [
+            family.shown(family.told_with(other.get(family.name, {}) for other in others))
+            for family in self.families
+        ]
+
+    def describe(self) -> Iterable[Metric]:
+        """For prometheus_client, which asks for names when a collector is registered."""
+        return [family.shown({}) for family in self.families]
 
     def render(self) -> bytes:
-        """Prometheus' text format."""
+        """Prometheus' text format. May run in a thread: it takes some 10 us per line."""
         return generate_latest(self.registry)
+
+    def _cells(
+        self, route: str, card: ModelCard, endpoint: str, purpose: str, result: str, verdict: str
+    ) -> _Attempts:
+        families, alias = self.families, card.alias
+        kind = self._operation(card, endpoint)
+        return _Attempts(
+            families.attempts.cell(route, alias, purpose, result),
+            families.cost.cell(route, alias, purpose),
+            families.unpriced.cell(alias),
+            families.verdicts.cell(route, alias, verdict) if verdict else None,
+            families.attempt_seconds.cell(alias),
+            families.first_byte.cell(alias),
+            families.duration.cell(*kind, "" if result == "ok" else result),
+            self._tokens_of(card, kind),
+        )
+
+    def _operation(self, card: ModelCard, endpoint: str) -> tuple[str, str, str]:
+        """Operation, provider and model as the conventions name them; a name that a client chose is its pattern's."""
+        known = self._names.get(card.alias, card.alias)
+        return OPERATIONS.get(endpoint, endpoint), card.provider, known
+
+    def _tokens_of(self, card: ModelCard, kind: tuple[str, str, str]) -> _Tokens:
+        found = self._tokens.get((card.alias, kind[0]))
+        if found is not None:
+            return found
+        families, tokens, alias = self.families, self.families.tokens, card.alias
+        modal = (*kind, "unknown")
+        found = self._tokens[alias, kind[0]] = _Tokens(
+            (tokens.cell(alias, "input"), families.inference_input.cell(*modal)),
+            (tokens.cell(alias, "output"), families.inference_output.cell(*modal)),
+            (tokens.cell(alias, "cached_input"), families.inference_cache_read.cell(*modal)),
+            (tokens.cell(alias, "cache_write"), families.inference_cache_write.cell(*modal)),
+            (tokens.cell(alias, "reasoning"), families.inference_reasoning.cell(*modal)),
+            families.token_usage.cell(*kind, "input"),
+            families.token_usage.cell(*kind, "output"),
+        )
+        return found

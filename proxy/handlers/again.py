@@ -44,6 +44,7 @@ async def again(
         )
     )
     services.store.settle(attempt_id, stores.Outcome("ok", Usage(), 0, saved=gain))
+    services.telemetry.cache_hit(selected.route.name, answer.card.alias, answer.schema, gain)
     headers = [
         ("x-request-id", visit.id),
         ("x-tailrace-request-id", visit.id),

@@ -63,6 +63,8 @@ async def _exchange(
     """Ask upstream; what comes of it is kept in `turn` where the route keeps answers."""
     server = services.ready.snapshot.server
     plan = await _plan(services, ask, selected, visit)
+    if plan.context is not None:
+        services.telemetry.trimmed(plan.route, plan.context.tokens_in, plan.context.tokens_out)
     passed = wire_headers.to_upstream(visit.headers.items())
     live: Live | None = None
 
@@ -94,6 +96,8 @@ async def _exchange(
         listener.told = [] if turn is not None else None
     try:
         outcome = await converse(plan, ask.messages, live)
+        alias, word = selected.target(outcome.last.model).card.alias, wire_facts.schema_word(outcome)
+        services.telemetry.exchange_ended(plan.route, alias, word, live.saved)
         if listener is not None:
             return await _answer_streamed(visit, ask, outcome, live, listener, turn)
         return _answer_whole(visit, ask, outcome, live, turn)
@@ -101,6 +105,7 @@ async def _exchange(
         if listener is not None:
             listener.stop()
             services.listeners.discard(listener)
+            services.telemetry.stream_ended(visit.id, plan.route, listener.spoke_first_s)
 
 
 async def _plan(services: Services, ask: Ask, selected: Selected, visit: Visit) -> Plan:

@@ -1,10 +1,18 @@
 """`/healthz`, `/readyz`, `/metrics`: for those who run the proxy."""
 
+import asyncio
+import time
+
 import orjson
 from aiohttp import web
 
+from policies.limits import BudgetMeter, BudgetRule
 from proxy.services import Services
+from proxy.stores.base import StoreError
 from proxy.wire.errors import JSON
+
+MAX_BUDGETS = 1_000
+"""Budgets that metrics show; the ledger knows of all."""
 
 
 def healthz() -> web.Response:
@@ -25,7 +33,32 @@ def readyz(services: Services) -> web.Response:
     )
 
 
-def metrics(services: Services) -> web.Response:
-    """Prometheus' text format."""
+async def metrics(services: Services) -> web.Response:
+    """Prometheus' text format. Written in a thread: with many models it takes longer than a request may wait."""
+    now_ns = time.time_ns()
+    services.telemetry.budgets(await _meters(services, now_ns), now_ns)
     kind = "text/plain; version=0.0.4; charset=utf-8"
-    return web.Response(body=services.telemetry.render(), headers={"content-type": kind})
+    body = await asyncio.to_thread(services.telemetry.render)
+    return web.Response(body=body, headers={"content-type": kind})
+
+
+async def _meters(services: Services, now_ns: int) -> list[tuple[BudgetRule, BudgetMeter]]:
+    """How far each budget of a key or route is spent; those that cannot be read now are left out."""
+    try:
+        return [(rule, await services.limiter.meter(rule, now_ns)) for rule in budget_rules(services)]
+    except StoreError:
+        return []
+
+
+def budget_rules(services: Services) -> list[BudgetRule]:
+    """The budgets of keys and routes. Those of runs are named by clients, and no metric may be."""
+    ready = services.ready
+    rules = [
+        BudgetRule("key", k.name, k.budget.nanousd, k.budget.per)
+        for k in (ready.keys or {}).values()
+        if k.budget
+    ]
+    rules += [
+        BudgetRule("route", r.name, r.budget.nanousd, r.budget.per) for r in ready.routes.values() if r.budget
+    ]
+    return rules[:MAX_BUDGETS]

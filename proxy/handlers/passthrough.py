@@ -7,6 +7,7 @@ never read into memory unless it is JSON whose `model` must be translated.
 import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import aclosing
+from dataclasses import replace
 from typing import Any
 
 import orjson
@@ -14,6 +15,7 @@ from aiohttp import web
 
 from policies.cards import ModelCard
 from policies.chat import Failure, Usage
+from policies.ladder import Attempt
 from policies.money import cost_nanousd, usage_of
 from proxy.edges import Visit, check_length, read_body
 from proxy.selection import Selected, select
@@ -177,6 +179,10 @@ class _Relay:
         latency = (time.monotonic() - started) * 1000
         outcome = stores.Outcome(status, usage, cost, latency_ms=latency)
         self._services.store.settle(attempt_id, outcome)
+        failure = None if status == "ok" else Failure("status", "")
+        ended = Attempt(1, self._card.alias, "answer", None, failure, usage=self._usage, cost_nanousd=cost)
+        ended = replace(ended, started_s=started, ended_s=time.monotonic())
+        self._services.telemetry.attempt_ended(self._visit.id, self._route, self._card, "passthrough", ended)
 
 
 class _UsageReader:

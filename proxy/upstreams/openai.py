@@ -107,6 +107,8 @@ class ChatCall:
         self._response: Response | None = None
         self._result: Reply | Failure = Failure("broken", "the call was not made")
         self._sent = False
+        self._waited_s = 0.0
+        self._waits_since_s: float | None = None
         self.first_byte_s: float | None = None
         self.reply_headers: tuple[tuple[str, str], ...] = ()
         self.last_event: bytes | None = None
@@ -121,6 +123,7 @@ class ChatCall:
         """Make the call. Failures of the network and of the dialect become the result."""
         try:
             self._sent = True
+            self._waits()
             response = self._response = await self._upstream.send(
                 "POST",
                 "/" + self._endpoint,
@@ -128,7 +131,7 @@ class ChatCall:
                 self._upstream.headers(self._headers, "application/json"),
                 self._body,
             )
-            self.first_byte_s = time.monotonic()
+            self.first_byte_s = self._goes_on()
             self.reply_headers = wire_headers.from_upstream(response.headers)
             if response.status != 200:
                 self._result = await refusal(response, self.reply_headers, self._added)
@@ -137,7 +140,9 @@ class ChatCall:
                     async for batch in batches:
                         yield batch
             else:
+                self._waits()
                 body = await response.read(MAX_REPLY_BYTES)
+                self._goes_on()
                 self._result = read_reply(dump(untool(read_object(body))) if self._as_tool else body)
                 if self._stream:
                     yield self._replayed(self._result)
@@ -154,8 +159,10 @@ class ChatCall:
 
     async def _events(self, response: Response) -> AsyncGenerator[list[Piece], None]:
         splitter = Splitter(MAX_REPLY_BYTES)
+        self._waits()
         async with aclosing(response.pieces()) as received:
             async for data in received:
+                self._goes_on()
                 pieces, last = self._read(splitter.feed(data))
                 if pieces:
                     yield pieces
@@ -165,6 +172,8 @@ class ChatCall:
                 if last is not None:
                     await self._end(response, last)
                     return
+                self._waits()
+        self._goes_on()
         if self._gathered.finished and not splitter.rest:
             self._result = self._gathered.reply(None)
         else:
@@ -254,6 +263,23 @@ class ChatCall:
                 len(c.text or "") + sum(len(t.arguments) for t in c.tool_calls) for c in result.choices
             )
         return Usage(_prompt_tokens(self._body), -(-written // _CHARS_PER_TOKEN), reported=False)
+
+    @property
+    def waited_s(self) -> float:
+        """Seconds in which nothing could be done but wait for the upstream."""
+        since = self._waits_since_s
+        return self._waited_s + (0.0 if since is None else time.monotonic() - since)
+
+    def _waits(self) -> None:
+        self._waits_since_s = time.monotonic()
+
+    def _goes_on(self) -> float:
+        """The waiting is over; the time now."""
+        now = time.monotonic()
+        if self._waits_since_s is not None:
+            self._waited_s += now - self._waits_since_s
+            self._waits_since_s = None
+        return now
 
     def abort(self) -> None:
         """Close the connection now: the upstream stops writing what nobody will read."""
