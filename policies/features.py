@@ -212,7 +212,7 @@ def fit_of(function: Mapping[str, Any], asked: frozenset[bytes]) -> float:
 
 
 def stems(words: Iterable[bytes]) -> frozenset[bytes]:
-    """The beginnings of the words that say something: `booking`, `booked` and `books` share theirs."""
+    """The beginnings of the words that say something: words that begin alike for STEM letters are one."""
     return frozenset(word[:STEM] for word in words if len(word) > 2) - _COMMON
 
 

@@ -33,7 +33,7 @@ DOUBT_RIDGE = 100.0
 SURE = 2.33
 FEW = 20
 LEAST_SPREAD = 0.1
-STRANGE = 0.05
+STRANGE = 0.03
 UNFAMILIAR = 0.02
 """The shares of the log's own requests, seen from outside, that would count as unlike it: by structure, by grams."""
 
@@ -189,30 +189,38 @@ def _of_rows(grams: _Grams, rows: NDArray[np.int64]) -> _Grams:
 
 def _sparse_ridge(grams: _Grams, dense: Matrix, target: Matrix, ridge: float) -> tuple[Matrix, Matrix]:
     """Ridge weights (of the buckets, of the dense columns) by conjugate gradients on the normal equations."""
-    n, width = dense.shape
-    places, owner, weight = grams.places & (WEIGHTS - 1), grams.owner, grams.weight
+    n = len(dense)
+    columns, places = np.unique(grams.places & (WEIGHTS - 1), return_inverse=True)
+    owner, weight, width = grams.owner, grams.weight, len(columns)
 
     def forward(w: Matrix) -> Matrix:
-        summed: Matrix = np.bincount(owner, weight * w[places], n) + dense @ w[WEIGHTS:]
+        summed: Matrix = np.bincount(owner, weight * w[places], n) + dense @ w[width:]
         return summed
 
     def backward(residual: Matrix) -> Matrix:
-        return np.concatenate([np.bincount(places, weight * residual[owner], WEIGHTS), dense.T @ residual])
+        return np.concatenate([np.bincount(places, weight * residual[owner], width), dense.T @ residual])
 
-    x = np.zeros(WEIGHTS + width)
+    x = np.zeros(width + dense.shape[1])
     residual = backward(target)
-    direction, size = residual.copy(), float(residual @ residual)
+    direction, size = residual.copy(), _square(residual)
     enough = size * 1e-6
     for _ in range(40):
         if size <= enough:
             break
         pushed = backward(forward(direction)) + ridge * direction
-        step = size / float(direction @ pushed)
+        step = size / float((direction * pushed).sum())
         x += step * direction
         residual -= step * pushed
-        size, before = float(residual @ residual), size
+        size, before = _square(residual), size
         direction = residual + (size / before) * direction
-    return x[:WEIGHTS], x[WEIGHTS:]
+    by_gram = np.zeros(WEIGHTS)
+    by_gram[columns] = x[:width]
+    return by_gram, x[width:]
+
+
+def _square(values: Matrix) -> float:
+    """The sum of squares, without BLAS: its threads spin where other work keeps the cores busy."""
+    return float((values * values).sum())
 
 
 def _recognition(
