@@ -8,12 +8,16 @@ from policies.allowance import Allowance
 from policies.contract import Contract
 from policies.ladder import Rung
 from policies.route import ContextRule, Repair, StreamMode
+from policies.routing import Choice
 from policies.trimming import Trimmed, recent
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """The decisions of one exchange. `context` None: the messages go as they came, uncounted."""
+    """The decisions of one exchange. `context` None: the messages go as they came, uncounted.
+
+    `choice` is how the first rung was chosen; the others are what is left to climb.
+    """
 
     route: str
     rungs: tuple[Rung, ...]
@@ -22,6 +26,7 @@ class Plan:
     allowance: Allowance
     mode: StreamMode
     context: Trimmed | None = None
+    choice: Choice | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,13 +23,15 @@ class Target:
 
 @dataclass(frozen=True, slots=True)
 class Selected:
-    """The route of a request and the models it may ask, cheapest first; never empty."""
+    """The route of a request and every model that it may come to ask; never empty."""
 
     route: Route
     targets: tuple[Target, ...]
     flagship: ModelCard
     """What savings are measured against: the last model of the ladder. A model that the client chose itself
     saves nothing by being cheap."""
+    pinned: str | None = None
+    """The model that the client asked for by name."""
 
     def target(self, asked: str) -> Target:
         """The model that goes by this name here."""
@@ -44,12 +46,15 @@ def select(snapshot: Snapshot, routes: Mapping[str, Route], ask: Ask, key: Key |
         raise ApiError(403, message, "route_forbidden", type="permission_error", headers=NO_RETRY)
     if model is not None:
         pinned = _card(snapshot, model)
-        return Selected(route, (Target(model, pinned),), pinned)
+        return Selected(route, (Target(model, pinned),), pinned, model)
     if not route.ladder:
         message = "No model was named, and the default route has no ladder."
         raise not_found(message, code="model_not_found", param="model")
-    targets = tuple(Target(alias, _card(snapshot, alias)) for alias in route.ladder)
-    return Selected(route, targets, targets[-1].card)
+    named = dict.fromkeys(
+        [*route.ladder, *(alias for rule in route.match for alias in rule.ladder), *route.agree]
+    )
+    targets = tuple(Target(alias, _card(snapshot, alias)) for alias in named)
+    return Selected(route, targets, targets[len(dict.fromkeys(route.ladder)) - 1].card)
 
 
 def _route_of(routes: Mapping[str, Route], named: str | None, model: str | None) -> tuple[Route, str | None]:

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Mapping, Sequence
+from decimal import Decimal
 from typing import Any
 
 from aiohttp import web
@@ -11,10 +12,12 @@ from policies.chat import Reply
 from policies.contract import Contract
 from policies.ladder import Accept, Rung
 from policies.plan import Counts, Plan, needs_counts, trim_context
+from policies.routing import choose
 from proxy.budgets import Rules, admit, rules_of
 from proxy.cache import Turn, key_of
 from proxy.edges import Visit, read_body
 from proxy.exchange import Outcome, converse
+from proxy.facts import counts_wanted, gather
 from proxy.handlers.again import again
 from proxy.handlers.schemas import refused_schema
 from proxy.listener import Listener
@@ -26,7 +29,7 @@ from proxy.wire import headers as wire_headers
 from proxy.wire.ask import Ask, read_ask
 from proxy.wire.body import edit
 from proxy.wire.chat import Whole, event_of, loads, saying, with_mended, with_mended_streamed
-from proxy.wire.errors import JSON, ApiError, from_failure
+from proxy.wire.errors import JSON, ApiError, from_failure, nobody
 from proxy.wire.sse import comment, frame
 from schemas.compiled import Compiled
 from schemas.continuation import continue_from
@@ -109,18 +112,23 @@ async def _exchange(
 
 
 async def _plan(services: Services, ask: Ask, selected: Selected, visit: Visit) -> Plan:
-    """Gather what the decisions need to know, and decide."""
+    """Gather what the decisions need to know, and decide. Raises ApiError where no model may be asked."""
     route = selected.route
-    rule = route.context
     counts = None
-    if ask.endpoint == "chat/completions" and needs_counts(rule, len(ask.body)):
+    chat = ask.endpoint == "chat/completions"
+    if chat and (needs_counts(route.context, len(ask.body)) or counts_wanted(route, selected, len(ask.body))):
         tools = ask.doc.get("tools")
         counted = await services.counter.measure(ask.messages, tools if isinstance(tools, list) else ())
         counts = Counts(counted.messages, counted.tools + counted.overhead)
+    context = trim_context(route.context, ask.messages, counts)
+    choice = choose(route, gather(route, ask, selected, counts, {}))
+    if choice.model is None:
+        raise nobody(choice)
     own_retries = visit.headers.get(RETRY_COUNT, "0") == "0"
     providers = services.ready.snapshot.providers
     rungs = tuple(
-        Rung(t.asked, providers[t.card.provider].retries if own_retries else 0) for t in selected.targets
+        Rung(asked, providers[selected.target(asked).card.provider].retries if own_retries else 0)
+        for asked in (choice.model, *choice.ladder)
     )
     limits = route.limits
     deadline = None if limits.deadline_s is None else time.monotonic() + limits.deadline_s
@@ -129,10 +137,19 @@ async def _plan(services: Services, ask: Ask, selected: Selected, visit: Visit) 
         rungs,
         contract_of(services, ask, selected),
         route.repair,
-        Allowance(limits.attempts, limits.cost_nanousd, deadline),
+        Allowance(limits.attempts, _ceiling(limits.cost_nanousd, ask.controls.max_cost_usd), deadline),
         route.stream,
-        trim_context(rule, ask.messages, counts),
+        context,
+        choice,
     )
+
+
+def _ceiling(limit: int | None, asked_usd: str | None) -> int | None:
+    """The lower of the route's cost limit and the client's own, in nano-USD."""
+    if asked_usd is None:
+        return limit
+    asked = int(Decimal(asked_usd) * 10**9)
+    return asked if limit is None else min(limit, asked)
 
 
 def contract_of(services: Services, ask: Ask, selected: Selected) -> Contract:

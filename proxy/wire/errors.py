@@ -11,6 +11,7 @@ from typing import Any
 import orjson
 
 from policies.chat import Failure
+from policies.routing import Choice
 
 JSON = "application/json"
 NO_RETRY = (("x-should-retry", "false"),)
@@ -112,6 +113,22 @@ def from_failure(failure: Failure, *, retried: bool) -> ApiError:
     if failure.retry_after_s is not None and not any(n == "retry-after" for n, _ in headers):
         headers = (*headers, ("retry-after", str(max(1, round(failure.retry_after_s)))))
     return ApiError(status, failure.message, code, type="upstream_error", headers=headers)
+
+
+def nobody(choice: Choice) -> ApiError:
+    """No model of the ladder may be asked; says why of each."""
+    why = "; ".join(f"{gone.model}: {gone.says}" for gone in choice.excluded)
+    message = f"No model of the route may be asked: {why}."
+    kinds = {gone.why for gone in choice.excluded}
+    if "health" in kinds:
+        wait = max(1, math.ceil(choice.retry_after_s or 1))
+        headers = (("retry-after", str(wait)),)
+        return ApiError(503, message, "upstream_unavailable", type="server_error", headers=headers)
+    if "window" in kinds:
+        return bad_request(message, param="messages", code="context_length_exceeded")
+    if "price" in kinds:
+        return ApiError(429, message, "insufficient_quota", type="insufficient_quota", headers=NO_RETRY)
+    return bad_request(message, param="model", code="no_able_model")
 
 
 def _limited(failure: Failure) -> ApiError:

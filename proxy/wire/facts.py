@@ -116,6 +116,8 @@ def explained(outcome: Outcome) -> dict[str, Any]:
     facts = in_short(outcome)
     facts["attempts"] = [_told(a, spoken=True) for a in outcome.history]
     facts["ladder"] = [rung.model for rung in outcome.plan.rungs]
+    if outcome.plan.choice is not None:
+        facts["decision"] = [{"fact": r.fact, "says": r.says} for r in outcome.plan.choice.reasons]
     if outcome.plan.context is not None:
         facts["context"] = outcome.plan.context.note
     return facts

@@ -355,7 +355,9 @@ async def test_unknown_names_are_404(app, upstream, path, doc, code):
 async def test_methods_and_sizes_are_refused_in_openais_shape(app):
     status, text = await get(app, "/v1/chat/completions")
     assert (status, json.loads(text)["error"]["code"]) == (405, "method_not_allowed")
-    status, _, text = await post(app, data=io.BytesIO(b"x" * 2_000_000), headers={"content-type": "application/json"})
+    status, _, text = await post(
+        app, data=io.BytesIO(b"x" * 2_000_000), headers={"content-type": "application/json"}
+    )
     assert (status, json.loads(text)["error"]["code"]) == (413, "request_too_large")
     status, _, text = await post(app, data=b"x", headers={"content-encoding": "gzip"})
     assert (status, json.loads(text)["error"]["code"]) == (415, "unsupported_encoding")
@@ -516,3 +518,51 @@ async def test_draining_finishes_streams_and_takes_no_new_requests(upstream):
         release.set()
         assert (await reading)[0] == "done"
         await draining
+
+
+MODELS = """
+  tiny: {provider: up, name: up-tiny, window_tokens: 300, price: {input: 1, output: 1}}
+  blind: {provider: up, name: up-blind, can: [tools]}
+"""
+ROUTES = """
+  windowed: {ladder: [tiny, big]}
+  tight: {ladder: [tiny]}
+  seeing: {ladder: [blind, mini]}
+"""
+LONG = [{"role": "user", "content": "many words " * 200}]
+
+
+async def test_a_prompt_goes_to_the_first_model_whose_window_it_fits(upstream):
+    async with proxy(upstream, models=MODELS, routes=ROUTES) as app:
+        raw = await app.client.chat.completions.with_raw_response.create(model="windowed", messages=LONG)
+        assert raw.headers["x-tailrace-model"] == "big"
+        headers, _ = await ask(app, "windowed")
+        assert headers["x-tailrace-model"] == "tiny"
+
+
+async def test_what_fits_no_window_is_refused_before_it_costs(upstream):
+    async with proxy(upstream, models=MODELS, routes=ROUTES) as app:
+        with pytest.raises(openai.BadRequestError, match=r"do not fit into 300") as caught:
+            await app.client.chat.completions.create(model="tight", messages=LONG)
+        assert caught.value.code == "context_length_exceeded"
+        assert upstream.seen == []
+
+
+async def test_an_image_goes_to_a_model_that_sees(upstream):
+    image = [
+        {"role": "user", "content": [{"type": "image_url", "image_url": {"url": "data:image/png;base64,AA"}}]}
+    ]
+    async with proxy(upstream, models=MODELS, routes=ROUTES) as app:
+        raw = await app.client.chat.completions.with_raw_response.create(
+            model="seeing", messages=image, extra_headers={"x-tailrace-explain": "1"}
+        )
+        assert raw.headers["x-tailrace-model"] == "mini"
+        told = raw.parse().tailrace["decision"]
+        assert {"fact": "ability", "says": "blind: cannot vision"} in told
+
+
+async def test_the_clients_own_cost_limit_stops_the_ladder(app, upstream):
+    upstream.script = [INVALID]
+    with pytest.raises(openai.UnprocessableEntityError, match=r"limits\.cost_usd"):
+        await ask(app, "age", extra_headers={"x-tailrace-max-cost-usd": "0.00003"})
+    assert len(upstream.seen) == 2

@@ -1,0 +1,46 @@
+"""Gathers what a routing decision wants to know of a request and of the world, and nothing that it does not."""
+
+import random
+from collections.abc import Mapping
+
+from policies import facts as request
+from policies.facts import Candidate, Draws, Facts
+from policies.plan import Counts
+from policies.route import Route
+from policies.routing import needs
+from proxy.selection import Selected
+from proxy.wire.ask import Ask
+
+EMULATED = frozenset({"json_schema"})
+"""Abilities that the proxy lends to a model: it asks for the shape by other means and checks the answer."""
+
+
+def counts_wanted(route: Route, selected: Selected, body_bytes: int) -> bool:
+    """Whether tokens have to be counted: a token is never shorter than a byte, so a small request fits any window."""
+    if "prompt_tokens" in needs(route):
+        return True
+    windows = [t.card.window_tokens for t in selected.targets if t.card.window_tokens is not None]
+    return bool(windows) and body_bytes > min(windows) // 2
+
+
+def gather(
+    route: Route, ask: Ask, selected: Selected, counts: Counts | None, health: Mapping[str, float]
+) -> Facts:
+    """The facts of this request. `health` has the seconds until an ill model may be tried again, by alias."""
+    wanted = needs(route)
+    asked = ask.doc.get("max_completion_tokens", ask.doc.get("max_tokens"))
+    bounded = isinstance(asked, int) and not isinstance(asked, bool) and asked > 0
+    chance = random.random  # choices are logged with their propensities; nothing secret hangs on them
+    return Facts(
+        models={t.asked: Candidate(t.card, retry_after_s=health.get(t.card.alias)) for t in selected.targets},
+        prompt_tokens=0 if counts is None else sum(counts.messages) + counts.overhead,
+        max_output_tokens=asked if bounded else None,
+        abilities=request.demands(ask.doc) - EMULATED,
+        pinned=selected.pinned,
+        step=ask.controls.step,
+        system=request.system_text(ask.doc) if "system" in wanted else "",
+        tools=request.tool_names(ask.doc) if "tools" in wanted else (),
+        schema=request.schema_name(ask.doc) if "schema" in wanted else None,
+        fingerprint=request.fingerprint(ask.doc) if "fingerprint" in wanted else None,
+        draws=Draws(chance(), chance()) if "draws" in wanted else Draws(),
+    )
