@@ -36,3 +36,5 @@ class ModelCard:
     max_output_tokens: int | None = None
     can: frozenset[str] | None = None
     breaker: bool = True
+    tags: frozenset[str] = frozenset()
+    """What routes and keys may require of it: a region, a contract, a class of data."""

@@ -43,7 +43,7 @@ def _excluded(alias: str, route: Route, facts: Facts) -> Excluded | None:
     card = candidate.card
     if not candidate.allowed:
         return Excluded(alias, "key", "the key may not use it")
-    missing = (route.require | facts.require) - candidate.tags
+    missing = (route.require | facts.require) - card.tags
     if missing:
         return Excluded(alias, "tag", f"lacks {', '.join(sorted(missing))}")
     if card.can is not None and not facts.abilities <= card.can:

@@ -22,7 +22,6 @@ class Candidate:
     """
 
     card: ModelCard
-    tags: frozenset[str] = frozenset()
     allowed: bool = True
     retry_after_s: float | None = None
     cached_tokens: int = 0

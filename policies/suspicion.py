@@ -31,6 +31,9 @@ class Signals:
     chars: int = 0
 
 
+LONG_CHARS = 1500
+"""An answer of this length is half as doubtful as its length can make it."""
+
 SIGNS = (
     "invalid",
     "mended",
@@ -92,7 +95,8 @@ def signs(signals: Signals, found: Features) -> Row:
 def _doubt(signals: Signals, found: Features, seen: Sequence[float]) -> float:
     sign = dict(zip(SIGNS, seen, strict=False))
     if found.structure[_TOOLS] == 0:
-        return 1.0 if sign["invalid"] else 0.3 * sign["mended"]
+        worked = signals.chars / (signals.chars + LONG_CHARS)  # what took many words was not easy
+        return 1.0 if sign["invalid"] else 0.2 * sign["mended"] + 0.5 * worked
     if not signals.calls:
         return sign["did not call"]
     return max(

@@ -131,9 +131,9 @@ class Checks:
 
     def _references(self) -> None:
         for name, route in self._entries("routes"):
-            ladder = route.get("ladder")
-            for i, alias in enumerate(ladder if isinstance(ladder, list) else []):
-                self._must_exist(("routes", name, "ladder", i), alias, "models", "model")
+            for path, alias in self._route_models(name, route):
+                self._must_exist(path, alias, "models", "model")
+            self._floor(name, route)
             if route.get("schema") is not None:
                 self._must_exist(("routes", name, "schema"), route["schema"], "schemas", "schema")
         for alias, model in self._entries("models"):
@@ -143,6 +143,36 @@ class Checks:
             for j, name in enumerate(routes if isinstance(routes, list) else []):
                 if name != "default":  # there is always one: what selects no route is served as `default`
                     self._must_exist(("keys", i, "routes", j), name, "routes", "route")
+
+    @staticmethod
+    def _route_models(name: str, route: dict[str, Any]) -> Iterator[tuple[Path, Any]]:
+        """Every place of a route that names a model."""
+        lists: list[tuple[Path, Any]] = [((key,), route.get(key)) for key in ("ladder", "agree")]
+        rules = route.get("match")
+        for i, rule in enumerate(rules if isinstance(rules, list) else []):
+            if isinstance(rule, dict):
+                lists.append((("match", i, "ladder"), rule.get("ladder")))
+        for path, aliases in lists:
+            for i, alias in enumerate(aliases if isinstance(aliases, list) else []):
+                yield ("routes", name, *path, i), alias
+        floor = route.get("floor")
+        if isinstance(floor, dict):
+            yield ("routes", name, "floor", "of"), floor.get("of")
+
+    def _floor(self, name: str, route: dict[str, Any]) -> None:
+        """A floor is that of a model which may be climbed to."""
+        floor, ladder = route.get("floor"), route.get("ladder")
+        if not isinstance(floor, dict) or not isinstance(ladder, list):
+            return
+        of = floor.get("of")
+        if isinstance(of, str) and of not in ladder and of in self._section("models"):
+            known = [alias for alias in ladder if isinstance(alias, str)]
+            self._found.refuse(
+                ("routes", name, "floor", "of"),
+                "not a model of the ladder",
+                value=f"'{shortened(of)}'",
+                known=known,
+            )
 
     def _must_exist(self, path: Path, name: Any, section: str, kind: str) -> None:
         known = self._section(section)
@@ -168,11 +198,10 @@ class Checks:
                     at_name=True,
                 )
         for name, route in self._entries("routes"):
-            ladder = route.get("ladder")
-            for i, alias in enumerate(ladder if isinstance(ladder, list) else []):
+            for path, alias in self._route_models(name, route):
                 if isinstance(alias, str) and alias.endswith("*"):
                     self._found.refuse(
-                        ("routes", name, "ladder", i),
+                        path,
                         "a pattern is not a model; name one that it matches",
                         value=f"'{shortened(alias)}'",
                     )

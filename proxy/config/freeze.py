@@ -4,12 +4,13 @@ from types import MappingProxyType
 from typing import Any
 
 from policies.cards import ModelCard, Price
-from policies.route import Budget, Cache, ContextRule, Limits, Repair, Route
+from policies.route import Budget, Cache, ContextRule, Floor, Limits, Match, Repair, Route, When
 from proxy.config.checks import Findings, digest
 from proxy.config.models import (
     BudgetModel,
     ConfigModel,
     KeyModel,
+    MatchModel,
     ModelModel,
     PriceModel,
     ProviderModel,
@@ -76,6 +77,7 @@ def _card(alias: str, given: ModelModel) -> ModelCard:
         max_output_tokens=given.max_output_tokens,
         can=None if given.can is None else frozenset(given.can),
         breaker=given.breaker,
+        tags=frozenset(given.tags),
     )
 
 
@@ -113,6 +115,23 @@ def _route(name: str, given: RouteModel) -> Route:
         budget=_budget(given.budget),
         run_budget=_budget(given.run_budget),
         passthrough=given.passthrough,
+        choose=given.choose,
+        match=tuple(_match(rule) for rule in given.match),
+        require=frozenset(given.require),
+        floor=None if given.floor is None else Floor(**given.floor.model_dump()),
+        agree=tuple(given.agree or ()),
+        sticky=given.sticky,
+        shadow=given.shadow,
+        holdout=given.holdout,
+    )
+
+
+def _match(given: MatchModel) -> Match:
+    when = given.when
+    return Match(
+        when=When(when.step, when.state, when.tool, when.schema_, when.system, when.fingerprint),
+        step=given.step,
+        ladder=tuple(given.ladder or ()),
     )
 
 

@@ -12,7 +12,18 @@ from urllib.parse import urlsplit
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
-from policies.route import ContextPolicy, ContextRule, GiveUp, Limits, Repair, Route, StreamMode, Structured
+from policies.route import (
+    ChooseRule,
+    ContextPolicy,
+    ContextRule,
+    Floor,
+    GiveUp,
+    Limits,
+    Repair,
+    Route,
+    StreamMode,
+    Structured,
+)
 from proxy.config.environ import FromEnvironment
 from proxy.config.tree import resolved
 from proxy.snapshot import Provider, Secret, Server, Timeouts
@@ -103,7 +114,9 @@ Text = Annotated[str, Field(min_length=1, max_length=1000)]
 Model = Annotated[Text, Words("a model's alias")]
 _SERVER, _TIMES, _REPAIR, _LIMITS, _CONTEXT = Server(), Timeouts(), Repair(), Limits(), ContextRule()
 _PROVIDER = Provider("", "")
-_ROUTE = Route("", ())
+_ROUTE, _FLOOR = Route("", ()), Floor("")
+Share = Annotated[float, BeforeValidator(_typed), Field(ge=0, le=1, allow_inf_nan=False)]
+Tag = Annotated[Text, Words("a tag's name")]
 
 
 class _Strict(BaseModel):
@@ -241,6 +254,7 @@ class ModelModel(_Strict):
     breaker: Truth = Field(
         default=True, description="Leave the model alone for a while after it failed in a row."
     )
+    tags: list[Tag] = Field(default=[], description="What routes may `require` of it: a region, say.")
 
 
 class RepairModel(_Strict):
@@ -306,12 +320,80 @@ class CacheModel(_Strict):
     )
 
 
+class FloorModel(_Strict):
+    """Quality that is kept while saving, certified on the route's own log, or nothing is saved."""
+
+    of: Model = Field(description="The model whose quality counts; one of the ladder.")
+    keep: Annotated[Share, Field(gt=0)] = Field(
+        default=_FLOOR.keep, description="How much of its quality is kept."
+    )
+    risk: Annotated[Share, Field(gt=0, le=0.5)] = Field(
+        default=_FLOOR.risk, description="Probability that the certificate is wrong, at most."
+    )
+
+
+class WhenModel(_Strict):
+    """What a request looks like; every field that is given must hold. In names `*` stands for anything."""
+
+    step: Text | None = Field(
+        default=None, description="The step that the client declared (`X-Tailrace-Step`)."
+    )
+    state: Text | None = Field(default=None, description="The state of its run.")
+    tool: Text | None = Field(default=None, description="The name of one of its tools.")
+    schema_: Text | None = Field(
+        default=None, alias="schema", description="The name of its response format's schema."
+    )
+    system: Text | None = Field(default=None, description="A text that its system prompt contains.")
+    fingerprint: Text | None = Field(
+        default=None, description="Hash of system prompt, tools and response format, as `explain` prints it."
+    )
+
+
+class MatchModel(_Strict):
+    """One rule: requests that look like `when` are of `step`, and climb `ladder`."""
+
+    when: WhenModel = Field(description="What the request must look like.")
+    step: Text | None = Field(default=None, description="The step's name, where the client declared none.")
+    ladder: Annotated[list[Model], Field(min_length=1, max_length=20)] | None = Field(
+        default=None, description="The models for it, cheapest first. Absent: the route's."
+    )
+
+
 class RouteModel(_Strict):
     """A bundle of policies that a client selects by name. `default` serves what selects no other."""
 
     ladder: Annotated[list[Model], Field(min_length=1, max_length=20), Words("a list of model aliases, cheapest first, at least one")] = Field(
         description="Models, cheapest first; a request climbs it when an answer is not good enough."
     )  # fmt: skip
+    choose: ChooseRule = Field(
+        default=_ROUTE.choose,
+        description="Where on the ladder a request begins: at its foot (`ladder`), with the `cheapest_able` model at its size, or where the reviewed calibration allows it (`learned`).",
+    )
+    match: Annotated[list[MatchModel], Field(max_length=100)] = Field(
+        default=[], description="Rules that name a request's step by its looks, the first that fits."
+    )
+    require: list[Tag] = Field(default=[], description="Tags that a model must bear to be asked.")
+    floor: FloorModel | None = Field(
+        default=None, description="Quality to keep with `choose: learned`. Absent: a valid answer is enough."
+    )
+    agree: Annotated[list[Model], Field(min_length=2, max_length=2), Words("two model aliases")] | None = (
+        Field(
+            default=None,
+            description="Two models that are asked together and believed where they agree. Absent: off.",
+        )
+    )
+    sticky: Truth = Field(
+        default=_ROUTE.sticky,
+        description="Keep a conversation on its model while leaving the provider's prompt cache costs more than it saves.",
+    )
+    shadow: Share = Field(
+        default=_ROUTE.shadow,
+        description="Share of requests that another model answers too, for the log alone.",
+    )
+    holdout: Share = Field(
+        default=_ROUTE.holdout,
+        description="Share of requests that the strong model answers, to measure savings against.",
+    )
     schema_: Annotated[Text, Words("a schema's name")] | None = Field(
         default=None,
         alias="schema",

@@ -43,7 +43,10 @@ def facts(candidate, **known):
         pytest.param(Candidate(CARD, allowed=False), {}, "key", id="the-key-may-not"),
         pytest.param(Candidate(CARD), {"require": frozenset({"eu"})}, "tag", id="wrong-region"),
         pytest.param(
-            Candidate(CARD, tags=frozenset({"eu"})), {"require": frozenset({"eu"})}, None, id="right-region"
+            Candidate(replace(CARD, tags=frozenset({"eu"}))),
+            {"require": frozenset({"eu"})},
+            None,
+            id="right-region",
         ),
         pytest.param(
             Candidate(CARD),
@@ -84,6 +87,8 @@ def test_a_model_that_is_not_configured_is_excluded():
 def test_tags_of_the_route_and_of_the_key_are_both_required():
     route = replace(ROUTE, require=frozenset({"eu"}))
     able, _ = sift(
-        route.ladder, route, facts(Candidate(CARD, tags=frozenset({"hipaa"})), require=frozenset({"hipaa"}))
+        route.ladder,
+        route,
+        facts(Candidate(replace(CARD, tags=frozenset({"hipaa"}))), require=frozenset({"hipaa"})),
     )
     assert able == ()

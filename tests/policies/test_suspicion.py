@@ -40,6 +40,7 @@ PLAIN = request("What is two and two?")
         pytest.param(WANTED, Signals(calls=1), Signals(calls=1, listed=False), id="not-in-the-enum"),
         pytest.param(PLAIN, Signals(), Signals(valid=False), id="invalid"),
         pytest.param(PLAIN, Signals(), Signals(strict=False), id="mended"),
+        pytest.param(PLAIN, Signals(chars=200), Signals(chars=3000), id="long-worked-for"),
     ],
 )
 def test_what_is_doubted_more(found, calm, doubtful):

@@ -9,7 +9,7 @@ import time
 import pytest
 
 from policies.cards import Price
-from policies.route import ContextRule, Limits, Repair, Route
+from policies.route import ContextRule, Floor, Limits, Match, Repair, Route, When
 from proxy.config import ConfigRefused, load, loads, render_check, render_problems
 from proxy.config.checks import digest
 from proxy.snapshot import MAX_REMEMBERED, Budget, Provider, Secret, Server, Snapshot
@@ -48,11 +48,28 @@ def refused(text: str, base_dir: pathlib.Path | str = ".") -> list[str]:
 
 # What is put after BASE (lines 1 to 9) and every message that it must give, to the letter.
 BROKEN = {
+    "floor-of-a-model-that-is-not-climbed-to": (
+        "routes:\n  invoice: {ladder: [mini], floor: {of: flagship}}\n",
+        [
+            "t.yaml:11:41: routes.invoice.floor.of: not a model of the ladder, got 'flagship' (expected one of mini)"
+        ],
+    ),
+    "models-of-a-rule-and-of-a-pair-must-exist": (
+        "routes:\n  invoice: {ladder: [mini], agree: [mini, tiny], match: [{when: {step: a}, ladder: [huge]}]}\n",
+        [
+            "t.yaml:11:43: routes.invoice.agree[1]: no model of this name, got 'tiny' (expected one of flagship, fx-*, mini)",
+            "t.yaml:11:85: routes.invoice.match[0].ladder[0]: no model of this name, got 'huge' (expected one of flagship, fx-*, mini)",
+        ],
+    ),
+    "shares-are-between-none-and-all": (
+        "routes:\n  invoice: {ladder: [mini], holdout: 2}\n",
+        ["t.yaml:11:38: routes.invoice.holdout: out of range, got 2 (expected a number from 0 to 1)"],
+    ),
     "unknown-field-names-the-nearest": (
         "routes:\n  invoice: {laddr: [mini]}\n",
         [
             "t.yaml:11:3: routes.invoice.ladder: is missing (expected a list of model aliases, cheapest first, at least one)",
-            "t.yaml:11:13: routes.invoice.laddr: unknown field; did you mean 'ladder'? (expected one of ladder, schema, repair, structured, tools, stream, context, limits, cache, budget, run_budget, passthrough)",
+            "t.yaml:11:13: routes.invoice.laddr: unknown field; did you mean 'ladder'? (expected one of ladder, choose, match, require, floor, agree, sticky, shadow, holdout, schema, repair, structured, tools, stream, context, limits, cache, budget, run_budget, passthrough)",
         ],
     ),
     "unknown-section": (
@@ -615,6 +632,38 @@ def test_an_invalid_schema_is_refused_at_its_field():
     assert "schemas.bad" in first
     assert second == (
         "t.yaml:11:11: schemas.number: wrong type (expected the path of a JSON Schema file, or the schema itself)"
+    )
+
+
+def test_how_a_route_chooses_becomes_frozen_values():
+    snapshot = read(
+        BASE
+        + """\
+routes:
+  agent:
+    ladder: [mini, flagship]
+    choose: learned
+    floor: {of: flagship}
+    match:
+      - {when: {tool: "search_*", schema: invoice}, step: search, ladder: [flagship]}
+    require: [eu]
+    agree: [mini, flagship]
+    sticky: true
+    shadow: 0.02
+    holdout: 0.01
+"""
+    )
+    assert snapshot.routes["agent"] == Route(
+        "agent",
+        ("mini", "flagship"),
+        choose="learned",
+        floor=Floor("flagship", 0.98, 0.05),
+        match=(Match(When(tool="search_*", schema="invoice"), "search", ("flagship",)),),
+        require=frozenset({"eu"}),
+        agree=("mini", "flagship"),
+        sticky=True,
+        shadow=0.02,
+        holdout=0.01,
     )
 
 
