@@ -28,7 +28,8 @@ _WRAPPER = re.compile(
     r"(?:new\s+)?[A-Za-z_$][\w$.]{0,60}\s*\(\s*"
     r"(?:\"([^\"\\\n]*)\"|'([^'\\\n]*)'|(-?\d{1,18}(?:\.\d{1,18})?))\s*\)(?=\s*(?:[,}\]]|$|\n))"
 )
-_CLOSES = re.compile(r"\s*(?:[}\]]|$)")
+_BLANK_LINE = re.compile(r"[ \t]{0,80}\r?\n")
+_CLOSES = re.compile(r"\s{0,200}(?:[}\]]|\Z)")
 
 
 class Bare(NamedTuple):
@@ -124,6 +125,8 @@ def _ends(text: str, at: int, start: int, place: Place, stack: list[str]) -> boo
     if char == ",":
         return place == "array" or bool(KEY_LIKE.match(text, at + 1) or _CLOSES.match(text, at + 1))
     if char == "\n":
+        if _BLANK_LINE.match(text, at + 1):
+            return False  # the last line break of a run decides
         return place == "array" or bool(_CLOSES.match(text, at) or KEY_LIKE.match(text, at))
     if char == "/":
         return text.startswith(("//", "/*"), at) and text[at - 1] in " \t"

@@ -15,8 +15,8 @@ _THINK_END = re.compile(
 )
 _FENCE = re.compile(r"(?:^|(?<=[^`]))(`{3,}|~~~)[ \t]*([\w+.-]{0,20})[ \t]*")
 _START = re.compile(
-    r"\{(?=\s*(?:\\*[\"'“”‘`„]|[}/{\[,#]|\.\.\.|<!--|[\w$][\w$ .-]{0,80}\s*(?:[:=]|[\"'“])|\w+\s*,|$))"
-    r"|\[(?=\s*(?:\\*[\"'“”‘`„]|[\[{\]/,}\d#.]|-[\d.e]|true\b|false\b|null\b|True\b|False\b|None\b|undefined\b|$|\w+\s*[,\]\"]|https?:))"
+    r"\{(?=\s{0,400}+(?:\\*[\"'“”‘`„]|[}/{\[,#]|\.\.\.|<!--|[\w$][\w$ .-]{0,80}\s{0,40}(?:[:=]|[\"'“])|\w{1,60}+\s{0,40},|$))"
+    r"|\[(?=\s{0,400}+(?:\\*[\"'“”‘`„]|[\[{\]/,}\d#.]|-[\d.e]|true\b|false\b|null\b|True\b|False\b|None\b|undefined\b|$|\w{1,60}+\s{0,40}[,\]\"]|https?:))"
 )
 _QUOTED_KEY = re.compile(r"\s*,?\s*\\{0,3}[\"“'‘`]")
 _LABEL = re.compile(r"\s*[\w ]{1,60}:\s*")
@@ -90,8 +90,7 @@ def first_start(text: str, start: int) -> int | None:
 
 def begins_inside(text: str, start: int) -> int | None:
     """Where the members begin if the text begins inside an object whose brace is missing."""
-    while start < len(text) and text[start].isspace():
-        start += 1
+    start += len(text) - start - len(text[start:].lstrip())
     if KEY_LIKE.match(text, start) is not None:
         return start
     return None
@@ -109,7 +108,7 @@ def is_call(text: str, start: int, stop: int) -> bool:
 
 def is_label(text: str, start: int, stop: int) -> bool:
     """Whether `text[start:stop]` is one unquoted label, as in `JSON: {...}`."""
-    return _LABEL.fullmatch(text, start, stop) is not None
+    return stop - start < 100 and _LABEL.fullmatch(text, start, stop) is not None
 
 
 def is_named(text: str, start: int) -> bool:

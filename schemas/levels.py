@@ -1,5 +1,6 @@
 """White space, comments and closing brackets: where a container of broken JSON ends."""
 
+import itertools
 import re
 
 from schemas.builder import Builder
@@ -26,7 +27,8 @@ class Levels(Builder):
     def _skip(self) -> None:
         """Move over white space and comments."""
         text = self.text
-        while True:
+        for steps in itertools.count():
+            self.fuel.burn(min(steps, 2))
             pos = _SPACE.match(text, self.pos).end()  # type: ignore[union-attr]  # matches the empty string
             self.pos = pos
             char = text[pos : pos + 1]

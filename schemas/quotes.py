@@ -45,13 +45,17 @@ _NEXT = re.compile(r"[\s\u200b\u2060\ufeff]*")
 _CONCAT = re.compile(r"\+\s*[\"'`]")
 _ENDS_MEMBERS = re.compile(r"[\s,]*(?:[}\]]|\.\.\.|//|/\*|#|<!--|```|$)")
 
+# None of these may begin with a repeated white space: searching would take quadratic time on a run of it.
+_CLOSED = r"[}\]][\s}\],;]{0,200}(?:\n```|\Z)"
 _MEMBER_BREAK = re.compile(
-    rf"[ \t]*(?:,{_S}(?={_KEY}{_S}:(?!//))|,?[ \t]*\r?\n(?={_S}(?:[}}\]]|{_KEY}{_S}:(?!//)))|(?=[}}\]][\s}}\],;]*(?:\n```|\Z))|(?=\}}\s{{0,40}}[,}}\]]))"
+    rf",{_S}(?={_KEY}{_S}:(?!//))|(?:,[ \t]{{0,40}})?\r?\n(?=[ \t]{{0,80}}(?:[}}\]]|{_KEY}[ \t]{{0,40}}:(?!//)))"
+    rf"|(?={_CLOSED})|(?=\}}\s{{0,40}}[,}}\]])"
 )
 _ITEM_BREAK = re.compile(
-    r"[ \t]*(?:,(?=[ \t]*(?:[\"'\d\]{\[]|\r?\n))|,?[ \t]*\r?\n(?=\s*[\"'\]}\d{\[])|(?=[\]}][\s}\],;]*(?:\n```|\Z))|(?=\]\s{0,40}[,}\]]))"
+    r",(?=[ \t]{0,40}(?:[\"'\d\]{\[]|\r?\n))|,?\r?\n(?=[ \t]{0,80}[\"'\]}\d{\[])"
+    rf"|(?={_CLOSED})|(?=\]\s{{0,40}}[,}}\]])"
 )
-_KEY_BREAK = re.compile(r"[ \t]*(?=:)")
+_KEY_BREAK = re.compile(r"(?=:)")
 _NAMED = re.compile(r"\"\s{0,20}:")
 _NAMED_OTHERWISE = re.compile(r"['`”’]\s{0,20}:")
 

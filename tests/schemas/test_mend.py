@@ -163,6 +163,13 @@ def test_hostile_text_ends_in_an_honest_no(piece, schema):
     assert mended.verdict == "invalid" or mended.text is not None
 
 
+@pytest.mark.parametrize("blank", [" ", "\n", " \n", "\t", "\\n", "\u00a0"], ids=repr)
+@pytest.mark.parametrize("head", ["{a", "{a: b", '{"a": "b', '["a"', '{"a":"b"', '{"a":tru', "[1,", '"a'])
+def test_runs_of_white_space_cost_linear_time(head, blank):
+    # Quadratic time would be minutes here, and the time-out of the tests would end it.
+    mend(head + blank * (200_000 // len(blank)) + "x}", OBJECT)
+
+
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers(-(10**20), 10**20) | st.text(max_size=8),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
