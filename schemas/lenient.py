@@ -402,6 +402,7 @@ class Reader(Levels):
 
     def _said(self, raw: str, mark: str, start: int) -> str:
         """What the characters `raw` between quotes `mark` stand for."""
+        self.fuel.burn(raw.count("\\") // 6)
         if mark[0] == "\\":
             return quotes.unescape(quotes.unescape(raw))
         if len(mark) >= 3:
