@@ -38,12 +38,12 @@ def parse(text: str) -> Any:
         raise NotStrict("not JSON") from error
     if _LONG_NUMBER.search(text):
         return _parse_slowly(text)
+    if text.count("[") + text.count("{") > MAX_DEPTH:
+        _check_depth(value)  # before anything recursive reads the value: orjson writes 254 levels and no more
     if text.count(":") != orjson.dumps(value).count(b":") or _ESCAPED_COLON.search(text):
         # A dropped member takes its colon with it: the counts differ exactly when a key came twice,
         # unless a colon in a string was written as an escape.
         return _parse_slowly(text)
-    if text.count("[") + text.count("{") > MAX_DEPTH:
-        _check_depth(value)
     return value
 
 

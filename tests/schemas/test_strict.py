@@ -25,6 +25,7 @@ REFUSED = {
     "byte-order-mark": "\ufeff1",
     "empty": "",
     "too-deep": "[" * 65 + "]" * 65,
+    "deeper-than-orjson-writes": "[" * 900 + "]" * 900,
     "far-too-deep": "[" * 200_000,
     "digits-without-end": "1" * 5000,
     "too-long": '"' + "a" * strict.MAX_CHARS + '"',
