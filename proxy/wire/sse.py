@@ -27,13 +27,14 @@ class Splitter:
     event: `rest` tells whether such bytes remain at the end of the stream.
     """
 
-    __slots__ = ("_buffer", "_parts", "_size", "_started", "limit")
+    __slots__ = ("_after_cr", "_buffer", "_parts", "_size", "_started", "limit")
 
     def __init__(self, limit: int = 4 * 1024 * 1024) -> None:
         self._buffer = b""
         self._parts: list[bytes] = []  # pieces without a line end: joined once, so that drips stay linear
         self._size = 0
         self._started = False
+        self._after_cr = False  # the last piece ended with a CR: a LF that follows belongs to it
         self.limit = limit
 
     @property
@@ -43,6 +44,9 @@ class Splitter:
 
     def feed(self, piece: bytes) -> list[bytes]:
         """The data of each event that `piece` completes. Raises TooLong."""
+        if self._after_cr and piece:
+            self._after_cr = False
+            piece = piece.removeprefix(b"\n")
         if b"\n" not in piece and b"\r" not in piece and self._started:
             return self._keep(piece)
         buffer = b"".join((self._buffer, *self._parts, piece)) if self._buffer or self._parts else piece
@@ -55,10 +59,9 @@ class Splitter:
             self._started = True
             buffer = buffer.removeprefix(_BOM)
         if b"\r" in buffer:
-            # A CR at the very end may be half of a CRLF: keep it for the next piece.
-            held = b"\r" if buffer.endswith(b"\r") else b""
-            body = buffer[:-1] if held else buffer
-            buffer = body.replace(b"\r\n", b"\n").replace(b"\r", b"\n") + held
+            # A CR at the very end may be half of a CRLF; it ends its line all the same, and now.
+            self._after_cr = buffer.endswith(b"\r")
+            buffer = buffer.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
         events = buffer.split(b"\n\n")
         self._buffer = events.pop()
         if len(self._buffer) > self.limit:

@@ -15,6 +15,7 @@ EVENTS = [
     ("lf", b"data: a\n\ndata: b\n\n", [b"a", b"b"]),
     ("crlf", b"data: a\r\n\r\ndata: b\r\n\r\n", [b"a", b"b"]),
     ("cr", b"data: a\r\rdata: b\r\rdata: c\n\n", [b"a", b"b", b"c"]),
+    ("cr-to-the-end", b"data: a\r\rdata: b\r\r", [b"a", b"b"]),
     ("mixed-line-ends", b"data: a\r\n\ndata: b\n\r\n", [b"a", b"b"]),
     ("no-space-after-colon", b"data:a\n\n", [b"a"]),
     ("only-one-space-is-taken", b"data:  a\n\n", [b" a"]),
