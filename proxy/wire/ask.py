@@ -129,6 +129,8 @@ def _check_messages(doc: Mapping[str, Any]) -> None:
     messages = doc["messages"]
     if not isinstance(messages, list):
         raise bad_request(f"'messages' must be an array, not {_kind(messages)}.", param="messages")
+    if not messages:
+        raise bad_request("'messages' is empty: at least one message is required.", param="messages")
     for i, message in enumerate(messages):
         if not isinstance(message, dict):
             where = f"messages[{i}]"

@@ -75,7 +75,7 @@ async def test_a_broken_file_changes_nothing_and_every_problem_is_told(tmp_path,
         assert "did you mean 'ladder'" in line["message"]
         assert path.read_text().splitlines()[line["line"] - 1].startswith("  default:")
         assert app.services.ready is before
-        async with session.post("/v1/chat/completions", json={"messages": []}) as r:
+        async with session.post("/v1/chat/completions", json={"messages": [{"role": "user"}]}) as r:
             assert r.status == 200
 
 

@@ -22,6 +22,7 @@ BAD = [
     ("model-number", "chat/completions", b'{"model": 5}', "model", "a number"),
     ("messages-missing", "chat/completions", b'{"model": "m"}', "messages", "missing"),
     ("messages-text", "chat/completions", b'{"model": "m", "messages": "x"}', "messages", "a string"),
+    ("messages-empty", "chat/completions", b'{"model": "m", "messages": []}', "messages", "at least one"),
     ("message-null", "chat/completions", b'{"model": "m", "messages": [null]}', "messages[0]", "null"),
     ("stream-text", "completions", b'{"stream": "yes"}', "stream", "a string"),
     ("options-list", "completions", b'{"stream_options": []}', "stream_options", "an array"),
