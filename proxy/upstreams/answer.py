@@ -21,6 +21,7 @@ class Answer:
         "compressed",
         "connection",
         "error",
+        "finished",
         "held",
         "length",
         "method",
@@ -60,6 +61,8 @@ class Answer:
         self.came = False
         """A byte of its body has come."""
         self.compressed = False
+        self.finished = False
+        """See `proxy.upstreams.transport.is_finished`."""
         self.whole = False
         self.closing = False
         self.error: BaseException | None = None

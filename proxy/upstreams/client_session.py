@@ -23,6 +23,7 @@ from proxy.upstreams.inflate import Inflated
 from proxy.upstreams.transport import (
     MAX_HEAD_BYTES,
     MAX_HEADERS,
+    SLOWEST_BYTES_S,
     AnswerTooLarge,
     Body,
     Broken,
@@ -38,6 +39,7 @@ from proxy.upstreams.transport import (
     TotalTimeout,
     TransportError,
     first_value,
+    is_finished,
 )
 
 _READ_BYTES = 64 * 1024
@@ -249,7 +251,10 @@ class Answer:
         "_call",
         "_came",
         "_ended",
+        "_finished",
         "_gone",
+        "_left",
+        "_moved",
         "_protocol",
         "_response",
         "compressed",
@@ -266,6 +271,10 @@ class Answer:
         self._gone = False
         self._call = call
         self._came = False
+        self._moved = self._left = asyncio.get_running_loop().time()
+        self._finished = is_finished(
+            first_value(headers, "content-length"), first_value(headers, "content-type")
+        )
         self._ended = False
         self.status = response.status
         self.headers = headers
@@ -302,7 +311,9 @@ class Answer:
         if self._ended:
             raise StopAsyncIteration
         now = asyncio.get_running_loop().time()
-        due = now + self._call.timeouts.idle_s
+        # What the consumer took its time for is not the upstream's silence.
+        self._moved += now - self._left
+        due = self._moved + self._call.timeouts.idle_s
         if not self._came:
             due = max(due, self._call.began + self._call.timeouts.first_byte_s)
         try:
@@ -315,7 +326,13 @@ class Answer:
             if isinstance(problem, _PROBLEMS):
                 raise _translated(problem) from None
             raise
-        self._came = True
+        self._left = asyncio.get_running_loop().time()
+        if not self._finished:
+            self._came, self._moved = True, self._left
+        elif self._came:
+            self._moved = min(self._left, self._moved + len(data) / SLOWEST_BYTES_S)
+        elif not data.isspace():
+            self._came, self._moved = True, self._left
         if not data:
             self._ended = True
             if self._protocol is not None and isinstance(self._protocol.exception(), OSError):

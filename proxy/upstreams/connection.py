@@ -19,6 +19,7 @@ from proxy.upstreams.answer import Answer
 from proxy.upstreams.http1 import UNTIL_CLOSED, keep_alive_s, read_head
 from proxy.upstreams.transport import (
     MAX_HEAD_BYTES,
+    SLOWEST_BYTES_S,
     AnswerTooLarge,
     Broken,
     FirstByteTimeout,
@@ -26,6 +27,7 @@ from proxy.upstreams.transport import (
     Malformed,
     TotalTimeout,
     TransportError,
+    is_finished,
 )
 
 HELD_BYTES = 64 * 1024
@@ -222,11 +224,16 @@ class Connection(asyncio.Protocol):
         if self._whole:
             self._settle(answer)
         elif answer.size > size:
-            self._moved = self._loop.time()
+            now = self._loop.time()
             self._unframed = 0
-            if not answer.came:
+            if answer.came:
+                self._moved = (
+                    min(now, self._moved + (answer.size - size) / SLOWEST_BYTES_S) if answer.finished else now
+                )
+            elif not answer.finished or not answer.held[-1].isspace():
+                self._moved = now
                 answer.came = True
-                self._wake_at(self._moved + answer.timeouts.idle_s)
+                self._wake_at(now + answer.timeouts.idle_s)
             if answer.size >= answer.wanted:
                 answer.wake()
                 if answer.size >= HELD_BYTES and not self._paused:
@@ -294,6 +301,7 @@ class Connection(asyncio.Protocol):
                 answer.names, answer.values, answer.length, answer.compressed = read_head(
                     status, self._names, self._values
                 )
+                answer.finished = is_finished(answer.header("content-length"), answer.header("content-type"))
                 answer.status = status
         except Malformed as problem:
             self._problem = problem

@@ -12,7 +12,14 @@ from urllib.parse import urlencode
 
 from policies.chat import Failure, Reply, Usage
 from proxy.snapshot import Provider
-from proxy.upstreams.transport import Response, Target, Transport, TransportError
+from proxy.upstreams.transport import (
+    SLOWEST_BYTES_S,
+    IdleTimeout,
+    Response,
+    Target,
+    Transport,
+    TransportError,
+)
 from proxy.wire import headers as wire_headers
 from proxy.wire.body import dump
 from proxy.wire.chat import Accumulator, Chunk, Piece, Unreadable, Whole, as_events, read_object, read_reply
@@ -23,6 +30,7 @@ from schemas.families import FamilyName
 
 MAX_REPLY_BYTES = 32 * 1024 * 1024
 MAX_ERROR_BYTES = 64 * 1024
+_WITH_CHOICES = frozenset({"chat/completions", "completions"})
 _HEAD = ("id", "object", "created", "model", "system_fingerprint", "service_tier")
 _CHARS_PER_TOKEN = 4
 """For estimates where nothing was counted: OpenAI's rule of thumb for English text."""
@@ -143,8 +151,8 @@ class ChatCall:
                 self._waits()
                 body = await response.read(MAX_REPLY_BYTES)
                 self._goes_on()
-                self._result = read_reply(dump(untool(read_object(body))) if self._as_tool else body)
-                if self._stream:
+                self._result = self._read_whole(body)
+                if self._stream and isinstance(self._result, Reply):
                     yield self._replayed(self._result)
         except TransportError as error:
             self._sent = error.sent
@@ -157,13 +165,33 @@ class ChatCall:
                 "malformed", f"The upstream's answer cannot be read: {error}.", retryable=True
             )
 
+    def _read_whole(self, body: bytes) -> Reply | Failure:
+        """The reply in a body with status 200. Some servers say their errors there, too. Raises Unreadable."""
+        reply = read_reply(dump(untool(read_object(body))) if self._as_tool else body)
+        assert isinstance(reply.original, Whole)
+        if not reply.choices and reply.original.doc.get("error") is not None:
+            message, error = complete_error_body(body, 502)
+            return Failure("status", message, 502, retryable=True, body=error or b"")
+        if not reply.choices and self._endpoint in _WITH_CHOICES:
+            return Failure("malformed", "The upstream's answer holds no choices.", retryable=True)
+        return reply
+
     async def _events(self, response: Response) -> AsyncGenerator[list[Piece], None]:
         splitter = Splitter(MAX_REPLY_BYTES)
+        times = self._upstream.provider.timeouts
+        patience_s, heard_s, silent_bytes = max(times.first_byte_s, times.idle_s), self._waited_s, 0
         self._waits()
         async with aclosing(response.pieces()) as received:
             async for data in received:
                 self._goes_on()
-                pieces, last = self._read(splitter.feed(data))
+                events = splitter.feed(data)
+                if events:
+                    patience_s, heard_s, silent_bytes = times.idle_s, self._waited_s, 0
+                else:  # comments and drips are no events: they do not put off what is late
+                    silent_bytes += len(data)
+                    if self._waited_s - heard_s > patience_s + silent_bytes / SLOWEST_BYTES_S:
+                        raise IdleTimeout("no event came in time")
+                pieces, last = self._read(events)
                 if pieces:
                     yield pieces
                 if self._over:
@@ -226,8 +254,10 @@ class ChatCall:
         if last.done:
             await response.close()
             self._result = self._gathered.reply(None)
-            if not self._gathered.finished and not self._result.choices:
-                self._result = Failure("broken", "The upstream's stream held no answer.", retryable=True)
+            if not self._gathered.finished:
+                self._result = Failure(
+                    "broken", "The upstream's stream said no finish_reason before its end.", retryable=True
+                )
             return
         response.abort()
         message, body = complete_error_body(last.data, 502)

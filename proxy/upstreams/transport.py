@@ -34,6 +34,8 @@ Body = bytes | AsyncIterable[bytes] | None
 
 MAX_HEAD_BYTES = 64 * 1024
 MAX_HEADERS = 100
+SLOWEST_BYTES_S = 1024
+"""What an answer that is finished at its sender may drip: below that, beyond `idle_s`, it stands still."""
 
 
 class TransportError(Exception):
@@ -141,6 +143,11 @@ def _visible(text: str) -> bool:
     return all("!" <= character <= "~" for character in text)
 
 
+def is_finished(length: str | None, content_type: str | None) -> bool:
+    """Whether a body is whole at its sender as its head comes: JSON, or anything with a length."""
+    return length is not None or (content_type or "").startswith("application/json")
+
+
 def first_value(headers: Headers, name: str) -> str | None:
     """The first value of header `name`, in any case; `headers` have names in lower case."""
     wanted = name.lower()
@@ -220,7 +227,9 @@ class Transport(Protocol):
         kept alive just as it is used again, the request is sent once more, if its body is whole.
 
         `first_byte_s` also bounds the time to the first piece of the body when that is later than
-        `idle_s` after the head: providers send a head and then think.
+        `idle_s` after the head: providers send a head and then think. White space is no piece of it,
+        some send it meanwhile. Of a body that is whole at its sender (see `is_finished`) each piece puts
+        `idle_s` off by no more than its size is worth at SLOWEST_BYTES_S.
 
         Raises TransportError, and ValueError for what cannot be sent safely.
         """

@@ -100,10 +100,11 @@ class Upstream:
 
 
 CONFIG = """
-server: {{hold_status_s: 0.3, keepalive_s: 0.2, drain_s: 2, max_body_mb: 1}}
+server: {{hold_status_s: 0.3, keepalive_s: 0.2, drain_s: 2, max_body_mb: 1{server}}}
 store: "memory:"
 providers:
   up: {{base_url: "{url}", api_key: sk-upstream-secret, timeouts: {{connect_s: 2, first_byte_s: 3, idle_s: 2, total_s: 10}}}}
+{providers}
 models:
   mini: {{provider: up, name: up-mini, price: {{input: 1, output: 2}}}}
   big: {{provider: up, name: up-big, price: {{input: 10, output: 20}}}}
@@ -124,15 +125,17 @@ routes:
 """
 
 
-def config_text(url, more="", routes="", models="", schemas=""):
+def config_text(url, more="", routes="", models="", schemas="", providers="", server=""):
     """The configuration of a proxy in front of `url`; the rest is added to its sections, `more` at the end."""
-    return CONFIG.format(url=url, more=more, routes=routes, models=models, schemas=schemas)
+    return CONFIG.format(
+        url=url, more=more, routes=routes, models=models, schemas=schemas, providers=providers, server=server
+    )
 
 
 @contextlib.asynccontextmanager
-async def proxy(upstream: Upstream, more="", routes="", models="", schemas="") -> AsyncIterator[App]:
+async def proxy(upstream: Upstream, more="", **sections) -> AsyncIterator[App]:
     """A proxy in front of `upstream`; `app.url` is where it listens, `app.client` an official client of it."""
-    text = config_text(upstream.url, more, routes, models, schemas)
+    text = config_text(upstream.url, more, **sections)
     app = App(loads(text, name="test", environ={}, base_dir="."), environ={})
     await app.start()
     host, port = await app.listen("127.0.0.1", 0)

@@ -119,15 +119,42 @@ async def test_silence_after_a_late_first_piece(transport):
     assert 0.34 < took < 0.6
 
 
-async def test_dripping_body_ends_with_the_total(transport):
+async def test_dripping_stream_ends_with_the_total(transport):
     async def script(visit):
         await visit.request()
-        await visit.say(b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n")
+        await visit.say(b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\n\r\n")
         await visit.spell(b"x" * 1000, 0.01)
 
-    error, took = await late(transport, script)
+    error, took = await late(transport, script, Timeouts(first_byte_s=5, idle_s=0.1, total_s=0.4))
     assert error is TotalTimeout
-    assert 0.29 < took < 0.6
+    assert 0.39 < took < 0.7
+
+
+@pytest.mark.parametrize("head", [b"Content-Length: 1000", b"Content-Type: application/json"])
+async def test_a_drip_of_what_is_whole_at_its_sender_is_silence(transport, head):
+    async def script(visit):
+        await visit.request()
+        await visit.say(b"HTTP/1.1 200 OK\r\n" + head + b"\r\n\r\n")
+        await visit.spell(b"x" * 1000, 0.02)
+
+    error, took = await late(transport, script, Timeouts(first_byte_s=0.2, idle_s=0.2, total_s=5))
+    assert error is IdleTimeout
+    assert 0.19 < took < 0.8
+
+
+async def test_white_space_before_an_answer_is_no_answer(transport):
+    async def script(visit):
+        await visit.request()
+        await visit.say(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n\r\n")
+        await visit.spell(b" " * 30, 0.01)
+        await visit.say(b"{}")
+
+    async with hostile(script) as server:
+        patient = Timeouts(first_byte_s=1, idle_s=0.1, total_s=5)
+        assert (await text(transport, server, timeouts=patient)).strip() == b"{}"
+        hasty = Timeouts(first_byte_s=0.15, idle_s=0.1, total_s=5)
+        with pytest.raises(IdleTimeout):
+            await text(transport, server, timeouts=hasty)
 
 
 async def test_total_holds_while_nothing_is_late(transport):
