@@ -19,7 +19,7 @@ RECALL_SOURCE = -1
 """Stands for "no message of the request" among the sources of what was sent."""
 FROZEN_SHARE = 0.5
 """Share of the budget that a new prefix takes; the rest is for the recall block and for turns to come."""
-RECALL_MOST = 16_000
+RECALL_MOST = 12_000
 """Tokens of a recall block at most: beyond, it is neither read with care nor made in a few milliseconds."""
 MANY_LINES = 300
 """Lines of a recall block from which counting it exactly would take milliseconds."""

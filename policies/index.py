@@ -68,6 +68,7 @@ class Index:
         "messages",
         "pieces",
         "titles",
+        "tokens",
         "unit_of",
         "units",
         "words",
@@ -79,6 +80,8 @@ class Index:
         self.messages: list[Message] = []
         self.counts: list[int] = []
         """Tokens of each message."""
+        self.tokens = 0
+        """Tokens of all messages."""
         self.pieces: list[Piece] = []
         self.first_piece: list[int] = []
         """The number of each message's first piece."""
@@ -127,7 +130,7 @@ class Index:
 
     def pieces_in(self, tokens: int) -> int:
         """About how many pieces `tokens` are."""
-        return max(0, tokens) * len(self.pieces) // max(1, sum(self.counts))
+        return max(0, tokens) * len(self.pieces) // max(1, self.tokens)
 
     def rarity(self, term: str) -> float:
         """BM25's inverse document frequency of a term; 0 where it does not occur."""
@@ -186,6 +189,7 @@ class Index:
         at = len(self.messages)
         self.messages.append(message)
         self.counts.append(self.counting.count_message(message))
+        self.tokens += self.counts[-1]
         self.first_piece.append(len(self.pieces))
         self.calling += has_calls(message)
         places = self._places
@@ -243,7 +247,7 @@ class Index:
             self._identifiers.pop(number, None)
             self.titles.pop(number, None)
         self.calling -= has_calls(self.messages.pop())
-        self.counts.pop()
+        self.tokens -= self.counts.pop()
         self.unit_of.pop()
         if self.units[-1] == len(self.messages):
             self.units.pop()

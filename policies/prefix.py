@@ -51,7 +51,7 @@ def trim_on(
     as it came, and the note says so.
     """
     known = index.follow(messages)
-    total = sum(index.counts) + overhead_tokens
+    total = index.tokens + overhead_tokens
     if sent is not None and (caching.read > HARDLY_CHEAPER or not _is_next_turn(messages, sent, known)):
         sent = None
     if total <= budget_tokens and (sent is None or sent.unshortened):

@@ -1,7 +1,9 @@
 """How much each piece of a conversation tells about the question. Every term of the score has its reason here.
 
-Measured on dialogues, contracts, search results and agent sessions with no model involved: see
-`docs/context.md` for what each term is worth.
+What leaving out a term costs, in points of "all evidence kept", mean over budgets of 5, 10 and 20 % (harness
+`context`, questions for development): related words 3 on contracts and 2 on dialogues; neighbours 4 and 2;
+links between search results 13 there; second hop 2 on search results; asking words 3 and quotation marks 1 on
+contracts. Plain BM25 over the same pieces is 11 below on dialogues, 17 on contracts, 18 on search results.
 """
 
 import heapq
@@ -20,7 +22,7 @@ ANSWER_KIND = 1.5
 """Weight of "holds a date", "holds an amount" where the question asks for one."""
 SPEAKER = 2.0
 """Weight of a turn being spoken by somebody the question names, against 1 for being mentioned."""
-RELATED_WORD = 0.3
+RELATED_WORD = 0.4
 """Weight of a word that means the same as the question's."""
 # A turn answers the one before it and is answered by the next: what matters is said around the match.
 NEAR_TURNS = ((-2, 0.3), (-1, 0.5), (1, 0.5), (2, 0.3))
@@ -28,7 +30,7 @@ NEAR_TURNS = ((-2, 0.3), (-1, 0.5), (1, 0.5), (2, 0.3))
 NEAR_PASSAGES = ((-2, 0.25), (-1, 0.5), (1, 0.3), (2, 0.15))
 SECOND_HOP = 0.3
 """Weight of the best word that the best pieces have and the question has not."""
-HOP_PIECES, HOP_TERMS = 10, 30
+HOP_PIECES, HOP_TERMS = 6, 30
 LINK, TITLE = 1.0, 0.4
 """Search results point to each other: by shared names, and by one naming the other's title."""
 LINKING_PIECES, LINK_ROUNDS = 5, 2

@@ -36,7 +36,7 @@ def trim(
     """
     index = Index(counting) if index is None else index
     index.follow(messages)
-    total = sum(index.counts) + overhead_tokens
+    total = index.tokens + overhead_tokens
     if total <= budget_tokens:
         return untouched(messages, total, "all of it fits")
     chosen = choose(index, budget_tokens, pins=pins, overhead_tokens=overhead_tokens)
