@@ -16,7 +16,7 @@ from policies.facts import list_of, object_of, text_of
 HEAD_CHARS, TAIL_CHARS = 2600, 1400
 """Of a longer text its beginning and its end are read: the task stands in one of them."""
 
-MAX_WORDS = 400
+FIRST_WORDS, LAST_WORDS = 320, 80
 MAX_TOOLS = 16
 MAX_PARAMETERS = 32
 MAX_TOLD_CHARS = 600
@@ -92,7 +92,9 @@ def features(messages: Any, tools: Any = None) -> Features:
     """The features of a chat request, whatever its `messages` and `tools` hold."""
     text = capped(messages)
     raw = text.encode("utf-8", "replace")
-    words = [word.lower() for word in _WORD.findall(raw)[:MAX_WORDS]]
+    words = _WORD.findall(raw.lower())
+    if len(words) > FIRST_WORDS + LAST_WORDS:
+        words = words[:FIRST_WORDS] + words[-LAST_WORDS:]
     counts = _Counts(
         numbers=len(_NUMBER.findall(raw)),
         names=len(_NAME.findall(raw)),

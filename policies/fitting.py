@@ -30,7 +30,7 @@ STEP_RIDGE = 30.0
 GAIN_RIDGE = 100.0
 STEP_LOUDNESS = 2.0
 DOUBT_RIDGE = 100.0
-SURE = 2.33
+SURE = 1.645
 FEW = 20
 LEAST_SPREAD = 0.1
 STRANGE = 0.03
@@ -307,7 +307,7 @@ def _last_layer(heads: Matrix, chances: Matrix, gain: Matrix) -> Row:
 
 
 def _skilled(apart: Matrix, gain: Matrix) -> bool:
-    """Whether gains told from outside go with the real ones beyond chance (one in a hundred)."""
+    """Whether gains told from outside go with the real ones beyond chance (one in twenty)."""
     if apart.std() < 1e-9 or gain.std() < 1e-9:
         return False
     return bool(np.corrcoef(apart, gain)[0, 1] * len(gain) ** 0.5 > SURE)
