@@ -26,6 +26,7 @@ from proxy.upstreams.openai import ChatCall
 from proxy.wire.ask import Ask
 from proxy.wire.body import REMOVE, edit
 from proxy.wire.facts import schema_word
+from proxy.wire.responses import conversation
 from schemas.families import FamilyName
 from schemas.subset import Subset
 
@@ -60,6 +61,10 @@ class Live:
         self._passed = passed
         self._listener = listener
         self._contract = contract
+        responses = ask.endpoint == "responses"
+        self._messages_in = "input" if responses else "messages"
+        self.messages: Sequence[Mapping[str, Any]] = conversation(ask.doc) if responses else ask.messages
+        """The conversation as the client wrote it."""
         self._rules = rules
         self._dropped_tokens = dropped_tokens
         self._spent: list[Spent] = []
@@ -90,7 +95,7 @@ class Live:
             changes["model"] = upstream_name
         messages = shaped.messages if shaped.messages is not None else order.messages
         if messages is not None:
-            changes["messages"] = list(messages)
+            changes[self._messages_in] = list(messages)
         if self._ask.stream and provider.stream_usage and not self._ask.include_usage:
             changes["stream_options"] = (self._ask.doc.get("stream_options") or {}) | {"include_usage": True}
         most = await self._hold(order, target.card, messages) if self._rules else None
@@ -159,7 +164,7 @@ class Live:
         """How this model is asked for the shape of its answer; remembers what was used, for the verdict on it."""
         schema = order.patch.schema if order.patch is not None else self._contract.schema
         self._structure, self._subset = "as_asked", None
-        if schema is None:
+        if schema is None or self._messages_in == "input":
             return AS_ASKED
         inline = "response_format" in self._ask.doc and order.patch is None
         structure = structure_for(

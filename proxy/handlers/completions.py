@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from decimal import Decimal
 from typing import Any
 
@@ -30,11 +31,13 @@ from proxy.wire.ask import Ask, read_ask
 from proxy.wire.body import edit
 from proxy.wire.chat import Whole, event_of, loads, saying, with_mended, with_mended_streamed
 from proxy.wire.errors import JSON, ApiError, from_failure, nobody
+from proxy.wire.responses import schema_of, with_mended_response
 from proxy.wire.sse import comment, frame
 from schemas.compiled import Compiled
 from schemas.continuation import continue_from
 from schemas.errors import SchemaRefused
 
+RESPONSES = "responses"
 RETRY_COUNT = "x-stainless-retry-count"
 """Official clients count their own retries here: theirs and ours must not multiply."""
 
@@ -43,7 +46,11 @@ async def complete(services: Services, visit: Visit) -> web.StreamResponse:
     """Serve one request. Raises ApiError for everything that ends before an answer has begun."""
     server = services.ready.snapshot.server
     body = await read_body(visit.request, int(server.max_body_mb * 1024 * 1024), server.body_timeout_s)
-    ask = read_ask(visit.path, body, visit.headers, visit.route_in_path)
+    return await serve(services, visit, read_ask(visit.path, body, visit.headers, visit.route_in_path))
+
+
+async def serve(services: Services, visit: Visit, ask: Ask) -> web.StreamResponse:
+    """Serve a request that was read: within its limits, from a kept answer, or by an exchange."""
     selected = select(services.ready.snapshot, services.ready.routes, ask, visit.key)
     once, each = rules_of(visit.key, selected.route, ask.controls.run)
     refused = await admit(services.limiter, once)
@@ -98,7 +105,7 @@ async def _exchange(
         services.listeners.add(listener)
         listener.told = [] if turn is not None else None
     try:
-        outcome = await converse(plan, ask.messages, live)
+        outcome = await converse(plan, live.messages, live)
         alias, word = selected.target(outcome.last.model).card.alias, wire_facts.schema_word(outcome)
         services.telemetry.exchange_ended(plan.route, alias, word, live.saved)
         if listener is not None:
@@ -136,7 +143,7 @@ async def _plan(services: Services, ask: Ask, selected: Selected, visit: Visit) 
         route.name,
         rungs,
         contract_of(services, ask, selected),
-        route.repair,
+        route.repair if chat else replace(route.repair, patch=False),
         Allowance(limits.attempts, _ceiling(limits.cost_nanousd, ask.controls.max_cost_usd), deadline),
         route.stream,
         context,
@@ -157,17 +164,19 @@ def contract_of(services: Services, ask: Ask, selected: Selected) -> Contract:
 
     Raises ApiError (400) for a schema that is refused.
     """
-    if ask.endpoint != "chat/completions":
+    if ask.endpoint not in ("chat/completions", RESPONSES):
         return Contract()
     route = selected.route
-    inline = inline_schema(ask.doc)
+    inline = schema_of(ask.doc) if ask.endpoint == RESPONSES else inline_schema(ask.doc)
     try:
         promised = services.contract_of(route) if inline is None else None
         schema = services.inline_schema(inline) if promised is None else promised.schema
     except SchemaRefused as error:
         raise refused_schema(error, "response_format") from None
-    tools = _tools(services, ask.doc) if route.tools == "check" else None
-    limited = any(ask.doc.get(name) is not None for name in ("max_tokens", "max_completion_tokens"))
+    tools = _tools(services, ask.doc) if route.tools == "check" and ask.endpoint != RESPONSES else None
+    limited = any(
+        ask.doc.get(name) is not None for name in ("max_tokens", "max_completion_tokens", "max_output_tokens")
+    )
     return Contract(schema, route.repair.accept, tools, client_limit=limited)
 
 
@@ -207,7 +216,8 @@ def _answer_whole(visit: Visit, ask: Ask, outcome: Outcome, live: Live, turn: Tu
     assert isinstance(reply, Reply)
     assert isinstance(reply.original, Whole)
     extra = {"tailrace": wire_facts.explained(outcome)} if ask.controls.explain else {}
-    body = with_mended(reply.original, outcome.last.verdict, extra)
+    write = with_mended_response if ask.endpoint == RESPONSES else with_mended
+    body = write(reply.original, outcome.last.verdict, extra)
     if turn is not None:
         turn.keep(live.kept(outcome, body))
     return web.Response(body=body, headers=[("content-type", JSON), *_headers(visit, upstream, facts)])

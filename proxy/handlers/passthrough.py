@@ -18,6 +18,7 @@ from policies.chat import Failure, Usage
 from policies.ladder import Attempt
 from policies.money import cost_nanousd, usage_of
 from proxy.edges import Visit, check_length, read_body
+from proxy.handlers.completions import RESPONSES, serve
 from proxy.selection import Selected, select
 from proxy.services import Services
 from proxy.stores import base as stores
@@ -27,6 +28,7 @@ from proxy.wire import headers as wire_headers
 from proxy.wire.ask import Ask, read_ask, read_controls
 from proxy.wire.body import edit
 from proxy.wire.errors import JSON, ApiError, from_failure, not_found
+from proxy.wire.responses import schema_of
 from proxy.wire.sse import Splitter, TooLong
 
 NOT_OURS = frozenset({"content-type", "content-length", "content-disposition", "cache-control"})
@@ -36,6 +38,8 @@ NOT_OURS = frozenset({"content-type", "content-length", "content-disposition", "
 async def passthrough(services: Services, visit: Visit) -> web.StreamResponse:
     """Relay one request. Raises ApiError where nothing was sent to the client yet."""
     ask, body = await _read(services, visit)
+    if ask is not None and ask.endpoint == RESPONSES and not ask.stream and schema_of(ask.doc) is not None:
+        return await serve(services, visit, ask)
     selected = _selected(services, visit, ask)
     if not selected.route.passthrough:
         message = f"The route '{selected.route.name}' does not pass /v1/{visit.path[:100]} on."

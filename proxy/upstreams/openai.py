@@ -24,6 +24,7 @@ from proxy.wire import headers as wire_headers
 from proxy.wire.body import dump
 from proxy.wire.chat import Accumulator, Chunk, Piece, Unreadable, Whole, as_events, read_object, read_reply
 from proxy.wire.errors import complete_error_body
+from proxy.wire.responses import read_response
 from proxy.wire.sse import Splitter, TooLong, frame
 from proxy.wire.untool import untool
 from schemas.families import FamilyName
@@ -167,7 +168,8 @@ class ChatCall:
 
     def _read_whole(self, body: bytes) -> Reply | Failure:
         """The reply in a body with status 200. Some servers say their errors there, too. Raises Unreadable."""
-        reply = read_reply(dump(untool(read_object(body))) if self._as_tool else body)
+        read = read_response if self._endpoint == "responses" else read_reply
+        reply = read(dump(untool(read_object(body))) if self._as_tool else body)
         assert isinstance(reply.original, Whole)
         if not reply.choices and reply.original.doc.get("error") is not None:
             message, error = complete_error_body(body, 502)
