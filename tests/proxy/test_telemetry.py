@@ -89,6 +89,22 @@ async def test_a_cheap_answer_is_a_saving(app, upstream):
     assert ("tailrace_lost_usd_total", "age,routing") not in got
 
 
+async def test_metrics_and_ledger_come_to_the_same_cost_and_saving(app, upstream):
+    upstream.script = [INVALID, '{"years": 7}', VALID, VALID, FENCED, INVALID, VALID, "hello"]
+    for model in ("age", "age", "age", "age", "open"):
+        await ask(app, model)
+    await app.services.store.flush()
+    total = (await app.services.store.usage(0, 2**62)).total
+    got = await scraped(app)
+
+    def summed(name):
+        return round(sum(value for (n, _), value in got.items() if n == name) * 10**9)
+
+    assert summed("tailrace_cost_usd_total") == total.cost_nanousd > 0
+    net = summed("tailrace_saved_usd_total") - summed("tailrace_lost_usd_total")
+    assert net == total.saved_nanousd != 0
+
+
 async def test_opentelemetrys_names_tell_the_same(app, upstream):
     usage = {
         "prompt_tokens": 10,
