@@ -227,9 +227,10 @@ class App:
             raise overloaded("Too many requests are in work (server.max_requests).")
         visit = Visit(request, visit_id, path.removeprefix("/v1/").rstrip("/"), route, key, headers)
         response = await self._handler_of(visit)(services, visit)
-        for name, value in edges.cors(services.ready, headers):
-            if not response.prepared:
-                response.headers[name] = value
+        if not response.prepared:
+            for name in ("x-tailrace-request-id", "x-request-id"):
+                response.headers.setdefault(name, visit_id)
+            response.headers.update(edges.cors(services.ready, headers))
         return response
 
     def _handler_of(self, visit: Visit) -> Handler:

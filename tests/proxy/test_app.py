@@ -469,6 +469,14 @@ async def test_keys_are_checked_and_bound_to_routes(upstream):
                     assert r.status == status
 
 
+@pytest.mark.parametrize("path", ["/v1/models", "/v1/schemas", "/v1/usage", "/v1/nope", "/v1/files"])
+async def test_every_reply_below_v1_has_our_request_id(app, upstream, path):
+    upstream.script = [{"object": "list", "data": []}]
+    async with aiohttp.ClientSession() as session, session.get(app.url + path) as r:
+        assert r.headers["x-tailrace-request-id"].startswith("req_")
+        assert r.headers["x-request-id"]
+
+
 async def test_health_readiness_and_metrics(app, upstream):
     await ask(app)
     assert (await get(app, "/healthz"))[0] == 200
