@@ -88,16 +88,26 @@ class Router:
 
         alone = len({row.get("ds") for row in rows}) == 1
         self.scorer = fit([_sample(row) for row in rows]) if alone else None
+        self.steps = _gains(rows) if alone else {}
 
     def __call__(self, messages: Any, request: Any) -> float:
-        """How much the request needs the strong model, 0 to 1; the same for all where the scorer abstains."""
+        """How much the request needs the strong model, 0 to 1; its declared step's, or all steps', where the scorer abstains."""
         from policies.scorer import score as content_score  # noqa: PLC0415 - as above
 
         if self.scorer is None:
             return 0.5
-        gain = content_score(self.scorer, messages, request.get("tools"), _declared_step(request))
-        gain = self.scorer.mean if gain is None else gain
+        step = _declared_step(request)
+        gain = content_score(self.scorer, messages, request.get("tools"), step)
+        gain = self.steps.get(step, self.scorer.mean) if gain is None else gain
         return 1 / (1 + math.exp(-4 * max(-8.0, min(8.0, gain))))
+
+
+def _gains(rows: Any) -> dict[str, float]:
+    """The step table: mean gain by step, a few outcomes leaning on none."""
+    found: dict[str, list[float]] = {}
+    for row in rows:
+        found.setdefault(row.get("task"), []).append(row["qs"] - row["qw"])
+    return {step: sum(gains) / (len(gains) + 2) for step, gains in found.items()}
 
 
 def _sample(row: Any) -> Any:

@@ -90,7 +90,8 @@ class Trial:
 class Certificate:
     """What may be done: exchanges that score `threshold` or more go to the strong model, the others stay cheap.
 
-    `certified` False: no saving is certified, everything goes to the strong model. `quality` is the way's
+    `certified` False: no saving is certified, everything goes to the strong model (a cascade whose cheap calls cost
+    more than they save is none either). `quality` is the way's
     mean quality over the strong model's, `saved` the share of the strong model's cost, both on the `n` trials
     the certificate rests on; `p` is the p-value of its setting.
     """
@@ -143,7 +144,7 @@ def _certificate(
     best = sum(trial.strong for trial in trials)
     return Certificate(
         threshold=threshold,
-        certified=not all(climbs),
+        certified=not all(climbs) and (dear == 0 or spent < dear),
         n=n,
         p=p,
         quality=sum(kept) / best if best else 1.0,

@@ -91,6 +91,12 @@ def test_a_cascade_pays_for_both_calls():
     assert both.saved == pytest.approx(alone.saved - 0.1 * alone.to_strong)
 
 
+def test_a_cascade_that_costs_more_than_it_saves_is_not_certified():
+    trials = [Trial(t.score, t.cheap, t.strong, 9.9, 10.0) for t in traffic(1500, 1)]
+    assert certify(trials, keep=0.98, risk=0.05).certified
+    assert not certify(trials, keep=0.98, risk=0.05, cascade=True).certified
+
+
 @pytest.mark.parametrize("n", [0, 1, 20, 60])
 def test_with_too_little_data_no_saving_is_certified(n):
     found = certify(traffic(n, 1), keep=0.98, risk=0.05)
