@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from policies.passages import Form, cut, title_of
+from policies.passages import LONG, LONG_RESULT, Form, cut, title_of
 from policies.terms import Lexicon, identifiers
 from policies.units import LEADING_ROLES, RESULT_ROLES, Message, call_text, has_calls, long_text, text_of
 
@@ -67,6 +67,7 @@ class Index:
         "lexicon",
         "messages",
         "pieces",
+        "read_tokens",
         "titles",
         "tokens",
         "unit_of",
@@ -95,6 +96,8 @@ class Index:
         """Of each piece: TURN, PROSE or ALONE, which says what its neighbours are to it."""
         self.calling = 0
         """How many messages call tools."""
+        self.read_tokens = 0
+        """Tokens of long texts that tools returned: pages, files, search results, but not JSON."""
         self.words = 0
         self._lengths = array("L")
         self._terms: list[tuple[str, ...]] = []
@@ -201,6 +204,7 @@ class Index:
             number = len(self.pieces)
             self.pieces.append(piece)
             self.kinds.append(self._kind(piece, message))
+            self.read_tokens += _read_tokens(piece, message)
             if piece.form == "records" and (title := title_of(self.text(number))):
                 self.titles[number] = title.lower()
             found = self.lexicon.described(self.text(number))
@@ -224,7 +228,7 @@ class Index:
 
     def _cut(self, at: int, message: Message) -> list[Piece]:
         text = long_text(message)
-        parts = cut(text)
+        parts = cut(text, LONG_RESULT if message.get("role") in RESULT_ROLES else LONG)
         if len(parts.passages) < 2 or message.get("role") in LEADING_ROLES:
             return [Piece(at, 0, 0, True, "prose", self.counts[at])]
         # Counting each passage would cost as much as all else here; what is sent in the end is counted.
@@ -242,7 +246,7 @@ class Index:
                 if not places:
                     del self._places[term]
             self.words -= self._lengths.pop()
-            self.pieces.pop()
+            self.read_tokens -= _read_tokens(self.pieces.pop(), self.messages[-1])
             self.kinds.pop()
             self._identifiers.pop(number, None)
             self.titles.pop(number, None)
@@ -252,3 +256,8 @@ class Index:
         if self.units[-1] == len(self.messages):
             self.units.pop()
         self.first_piece.pop()
+
+
+def _read_tokens(piece: Piece, message: Message) -> int:
+    reads = not piece.whole and piece.form != "json" and message.get("role") in RESULT_ROLES
+    return piece.tokens if reads else 0

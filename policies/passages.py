@@ -10,11 +10,15 @@ Form = Literal["prose", "records", "json"]
 
 LONG = 1_200
 """Characters from which prose is cut, and the most that a passage ever has. JSON is cut from 320 on."""
+LONG_RESULT = 500
+"""The same for what a tool returned: nobody wrote it to be read as a whole."""
 _PROSE = 350
 # Measured on contracts, all evidence kept, mean over 5, 10 and 20 % of the tokens: 350 characters 70, 450 69,
 # 600 67; a passage of its own for each heading loses 1.
 _HEADING = 60
 _JSON = 160
+_LOOK = 6_000
+"""Characters of a JSON text that tell what kind it is."""
 
 _PARAGRAPH = re.compile(r"\n[^\S\n]*\n\s*")
 _SENTENCE = re.compile(r"(?<=[.;:?!。！？])\s+|\n")
@@ -24,6 +28,10 @@ _WEAKER = (re.compile(r",\s+"), re.compile(r"\s+"))
 _TITLE = re.compile(
     r"\[([^\]\n]{1,120})\]|#{1,6} ([^\n]{1,120})|((?:document|title|source|result)\b[^\n]{0,110})",
     re.IGNORECASE,
+)
+_PLAIN_WORD = re.compile(r"[^\W\d_]{2,}")
+_JSON_TITLE = re.compile(
+    r"[^\w\n]{0,20}\"(?:title|name|heading|subject)\"\s*:\s*\"([^\"\n]{1,120})\"", re.IGNORECASE
 )
 _SHORT_LINE = re.compile(r"([^\n]{2,90}[^\n.;,])\n(?=[^\n]{60})")
 
@@ -48,13 +56,16 @@ class Cut:
     passages: tuple[Passage, ...]
 
 
-def cut(text: str) -> Cut:
-    """`text` in passages of bounded length; a short text is one passage."""
+def cut(text: str, long: int = LONG) -> Cut:
+    """`text` in passages of bounded length; one of up to `long` characters stays whole, unless it is JSON."""
     if len(text) <= 2 * _JSON:
         return Cut("prose", (Passage(0, len(text)),))
     if _is_json(text):
-        return Cut("json", tuple(_packed(_split(text, 0, len(text), _JSON_BORDER), _JSON, _JSON)))
-    if len(text) <= LONG:
+        spans = _split(text, 0, len(text), _JSON_BORDER)
+        if _tells(text[:_LOOK]):
+            return Cut("records", tuple(_packed(spans, _HEADING, LONG)))
+        return Cut("json", tuple(_packed(spans, _JSON, _JSON)))
+    if len(text) <= long:
         return Cut("prose", (Passage(0, len(text)),))
     paragraphs = list(_spans(text, 0, len(text), _PARAGRAPH))
     titled = sum(1 for p in paragraphs if title_of(text[p.start : p.start + 200]))
@@ -65,11 +76,17 @@ def cut(text: str) -> Cut:
 
 def title_of(passage: str) -> str | None:
     """The title in the first line of a passage, without a remark in parentheses; None where it has none."""
-    found = _TITLE.match(passage) or _SHORT_LINE.match(passage)
+    found = _TITLE.match(passage) or _JSON_TITLE.match(passage) or _SHORT_LINE.match(passage)
     if found is None:
         return None
     title = next(group for group in found.groups() if group)
     return re.sub(r"\s*\(.*?\)", "", title).strip() or None
+
+
+def _tells(json_text: str) -> bool:
+    """Whether JSON carries sentences (search results, pages) rather than ids and figures."""
+    words = len(_PLAIN_WORD.findall(json_text))
+    return words * 3 > 4 * sum(json_text.count(mark) for mark in '"{}[]:')
 
 
 def _is_json(text: str) -> bool:

@@ -7,7 +7,7 @@ from policies.index import Counting, Index
 from policies.questions import question_of, question_spans
 from policies.relevance import Scores, relevance
 from policies.selection import Selection
-from policies.sessions import fill_session, is_session
+from policies.sessions import fill_session, is_reading, is_session, require_last_steps
 from policies.trimming import REPLY_OPENING, Dropped, Leavings, Trimmed, recent, untouched
 from policies.units import Message, content_hash, last_user, leading
 
@@ -70,6 +70,8 @@ def choose(
     required = _require(selection, pins)
     if selection.used > budget_tokens:
         return None
+    if is_reading(index):
+        require_last_steps(selection)
     scores = relevance(index, question_of(index.messages), required, index.pieces_in(budget_tokens))
     order = ranked(index, scores)
     taken = fill_session(selection, scores, required) if is_session(index) else selection.fill(order)

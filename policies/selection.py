@@ -31,7 +31,7 @@ class Selection:
         """A unit is kept, and these passages of its long messages, whatever they cost."""
         if unit not in self.kept_units:
             self.kept_units.add(unit)
-            self.used += self._base_of(unit)
+            self.used += self.base_of(unit)
         for piece in pieces:
             if piece not in self.kept_pieces and not self.index.pieces[piece].whole:
                 self.kept_pieces.add(piece)
@@ -44,7 +44,7 @@ class Selection:
 
     def offer_unit(self, unit: int) -> bool:
         """A unit is kept, its long messages emptied, if that fits."""
-        if self.used + self._base_of(unit) <= self.limit:
+        if self.used + self.base_of(unit) <= self.limit:
             self.require_unit(unit)
         return unit in self.kept_units
 
@@ -54,7 +54,7 @@ class Selection:
         unit = self.index.unit_of[it.message]
         if self.has(piece):
             return False
-        cost = 0 if unit in self.kept_units else self._base_of(unit)
+        cost = 0 if unit in self.kept_units else self.base_of(unit)
         if not it.whole:
             cost += self._cost(piece)
         if self.used + cost > self.limit:
@@ -69,7 +69,7 @@ class Selection:
         """What keeping a piece would add, at least 4: its frame alone takes that."""
         it = self.index.pieces[piece]
         unit = self.index.unit_of[it.message]
-        base = 0 if unit in self.kept_units else self._base_of(unit)
+        base = 0 if unit in self.kept_units else self.base_of(unit)
         return max(4, base if it.whole else base + self._cost(piece))
 
     def fill(self, ranked: Iterable[int]) -> list[int]:
@@ -96,7 +96,7 @@ class Selection:
             return
         if unit in self.kept_units:
             self.kept_units.discard(unit)
-            self.used -= self._base_of(unit)
+            self.used -= self.base_of(unit)
             for message in self._messages(unit):
                 for other in self.index.of_message(message):
                     if other in self.kept_pieces:
@@ -130,7 +130,7 @@ class Selection:
         end = units[unit + 1] if unit + 1 < len(units) else len(self.index.messages)
         return range(units[unit], end)
 
-    def _base_of(self, unit: int) -> int:
+    def base_of(self, unit: int) -> int:
         """Tokens of a unit with its long messages emptied."""
         known = self._base.get(unit)
         if known is None:

@@ -11,10 +11,13 @@ from typing import Protocol
 
 from policies.index import Index
 from policies.relevance import Scores
+from policies.selection import Selection
 from policies.units import RESULT_ROLES, has_calls
 
-CALLING_UNITS = 3
-"""Messages with tool calls from which a conversation is an agent's session."""
+CALLING_UNITS, CALLING_PART = 3, 8
+"""Messages with tool calls from which a conversation is an agent's: three, and one of eight messages."""
+LAST_STEPS = 4
+"""Steps that an agent which reads must remember to have made, or it makes them again."""
 FADING = 0.96
 """An identifier's weight, and recency itself, by each message that came later (0.95-0.97 are the same, 0.99 is worse)."""
 WINDOW = 200
@@ -45,9 +48,22 @@ class Taker(Protocol):
         """A piece is taken if it fits."""
 
 
+def is_agent(index: Index) -> bool:
+    """Whether the conversation is an agent's work: calls are a good part of it, not a few in a long talk."""
+    return index.calling >= CALLING_UNITS and index.calling * CALLING_PART >= len(index.messages)
+
+
 def is_session(index: Index) -> bool:
-    """Whether the conversation is an agent's work with tools, rather than talk or documents."""
-    return index.calling >= CALLING_UNITS
+    """Whether an agent works with ids and records, rather than talk or reading.
+
+    An agent that reads (pages, files, search results) needs what its question asks for, as with documents.
+    """
+    return is_agent(index) and index.read_tokens * 2 < index.tokens
+
+
+def is_reading(index: Index) -> bool:
+    """Whether an agent is at work that mostly reads."""
+    return is_agent(index) and not is_session(index)
 
 
 def weights_of_identifiers(index: Index) -> dict[str, float]:
@@ -102,3 +118,11 @@ def fill_session(selection: Taker, scores: Scores, required: Collection[int]) ->
             covered.update(index.identifiers(piece))
             taken.append(piece)
     return taken
+
+
+def require_last_steps(selection: Selection) -> None:
+    """The last calls are in the selection where they fit easily; what they returned is kept as far as it matters."""
+    units = selection.index.units
+    for unit in range(len(units) - 1, max(-1, len(units) - 1 - LAST_STEPS), -1):
+        if selection.base_of(unit) * 10 <= selection.limit:
+            selection.offer_unit(unit)

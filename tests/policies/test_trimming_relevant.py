@@ -175,6 +175,52 @@ def test_search_results_that_point_to_each_other_are_found():
     assert "born in Fernwick" in kept
 
 
+def searched(results, *, as_json, in_turn):
+    """The same search results as text or JSON, in one call or one call after the other."""
+
+    def shown(some):
+        if not as_json:
+            return "\n\n".join(some)
+        parts = [one.partition("\n") for one in some]
+        return json.dumps([{"title": title.strip("[]"), "text": text} for title, _, text in parts])
+
+    chat = [
+        said("system", "Search, then answer."),
+        said("user", "Where was the performer of Silver Song born?"),
+    ]
+    for n in range(0, len(results), 10) if in_turn else [0]:
+        some = results[n : n + 10] if in_turn else results
+        chat += [call(f"s{n}"), result(f"s{n}", shown(some))]
+    return chat
+
+
+@pytest.mark.parametrize("as_json", [False, True], ids=["text", "json"])
+@pytest.mark.parametrize("in_turn", [False, True], ids=["one-call", "call-after-call"])
+def test_an_agent_that_reads_keeps_what_its_question_asks_for(as_json, in_turn):
+    results = [
+        f"[Town {n}]\nTown {n} is a quiet place with a mill, a church and a market square where people meet in spring."
+        for n in range(40)
+    ]
+    results[7] = (
+        "[Silver Song]\nSilver Song is a ballad performed by Anna Quill and released by her in early spring."
+    )
+    results[13] = (
+        "[Anna Quill]\nAnna Quill was a singer, born in Fernwick and raised by her aunt who lived there too."
+    )
+    chat = searched(results, as_json=as_json, in_turn=in_turn)
+    trimmed = trim(chat, WORDS, int(total(chat) * 0.25))
+    assert "performed by Anna Quill" in texts(trimmed)
+    assert "born in Fernwick" in texts(trimmed)
+    assert chat[-2] in trimmed.messages
+
+
+def test_a_few_calls_in_a_long_talk_do_not_make_it_a_session():
+    chat = TALK[:-1]
+    for n in (30, 40, 50, 60):
+        chat = [*chat[:n], call(f"c{n}"), result(f"c{n}", "42"), *chat[n:]]
+    assert "puppy called Rex" in texts(trim([*chat, TALK[-1]], WORDS, 160))
+
+
 def test_a_pinned_message_stays():
     pinned = 5
     assert TALK[pinned] in trim(TALK, WORDS, 160, pins={pinned}).messages
