@@ -58,7 +58,7 @@ def _too_large(alias: str, candidate: Candidate, facts: Facts) -> Excluded | Non
     if card.window_tokens is None:
         return None
     prompt = facts.prompt_tokens if facts.min_prompt_tokens is None else facts.min_prompt_tokens
-    room = RESERVED_OUTPUT_TOKENS if asked is None else asked
+    room = min(RESERVED_OUTPUT_TOKENS, card.window_tokens // 8) if asked is None else asked
     if prompt + room > card.window_tokens:
         return Excluded(alias, "window", f"{prompt} + {room} tokens do not fit into {card.window_tokens}")
     return None

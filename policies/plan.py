@@ -39,6 +39,8 @@ class Counts:
 
 def needs_counts(rule: ContextRule, prompt_bytes: int) -> bool:
     """Whether the context rule has to know token counts: a token is never shorter than a byte."""
+    if rule.policy == "relevant" and rule.budget_tokens is None:
+        return True  # the model's window bounds it
     return rule.policy != "off" and rule.budget_tokens is not None and prompt_bytes > rule.budget_tokens
 
 

@@ -13,9 +13,10 @@ import orjson
 from aiohttp import web
 
 from proxy import edges
+from proxy.conversations import Conversations
 from proxy.counters import Counter
 from proxy.edges import Visit
-from proxy.handlers import operations
+from proxy.handlers import operations, ui
 from proxy.handlers.admin import admin
 from proxy.handlers.completions import complete
 from proxy.handlers.models import models
@@ -72,6 +73,7 @@ class App:
     ) -> None:
         """`read` reads the configuration file again; None where there is none. `share`: one of several workers."""
         self._share = share
+        self._overview = ui.Overview()
         self._environ = environ
         self._read = read
         self._reloading = asyncio.Lock()
@@ -87,6 +89,7 @@ class App:
             True: ClientSessionTransport(self._environ),
         }
         store = self._store or open_store(self._snapshot.store)
+        counter = Counter()
         self.services = Services(
             make_ready(self._snapshot, transports),
             transports,
@@ -94,7 +97,8 @@ class App:
             open_limiter(store, self._snapshot.server.workers),
             Telemetry(self._share),
             Tasks(),
-            Counter(),
+            counter,
+            Conversations(counter),
             await _registered(store),
             {b.route: (b.schema, b.version) for b in await store.bindings()},
         )
@@ -216,7 +220,7 @@ class App:
             visit = Visit(request, visit_id, path, None, key, headers)
             return await admin(self.reread if self.reloadable else None, visit)
         if not path.startswith(("/v1/", "/r/")):
-            return await self._operation(request, path)
+            return await self._operation(request, path, visit_id, headers)
         route = None
         if (match := _ROUTE_PATH.fullmatch(path)) is not None:
             route, path = match.group(1), "/v1/" + match.group(2)
@@ -252,7 +256,9 @@ class App:
             raise not_found("There is nothing at this path.", code="unknown_url")
         return passthrough
 
-    async def _operation(self, request: web.BaseRequest, path: str) -> web.Response:
+    async def _operation(
+        self, request: web.BaseRequest, path: str, visit_id: str, headers: Mapping[str, str]
+    ) -> web.Response:
         if request.method not in ("GET", "HEAD"):
             raise not_found(f"There is nothing to {request.method} at this path.", code="unknown_url")
         if path == "/healthz":
@@ -261,6 +267,13 @@ class App:
             return operations.readyz(self.services)
         if path == "/metrics":
             return await operations.metrics(self.services)
+        if path == "/ui":
+            return ui.page()
+        if path == "/ui/data":
+            key = edges.authenticate(self.services.ready, headers)
+            return await ui.data(
+                self._overview, self.services, Visit(request, visit_id, path, None, key, headers)
+            )
         raise not_found("There is nothing at this path; the API is below /v1/.", code="unknown_url")
 
     def _refusal(self, request: web.BaseRequest, visit_id: str, error: ApiError) -> web.Response:

@@ -85,9 +85,9 @@ def parser() -> argparse.ArgumentParser:
     )
     _config(check, "default: ./tailrace.yaml")
     check.set_defaults(run=_check)
-    from proxy.commands import calibrate, mend, usage  # noqa: PLC0415  not before main has seen whose package this is
+    from proxy.commands import calibrate, mend, trim, usage  # noqa: PLC0415  not before main has seen whose package this is
 
-    for command in (usage, mend, calibrate):
+    for command in (usage, mend, calibrate, trim):
         command.add(commands)
     return top
 

@@ -2,12 +2,14 @@
 
 import random
 from collections.abc import Mapping
+from typing import Any
 
 from policies import facts as request
 from policies.facts import Candidate, Draws, Facts
 from policies.plan import Counts
 from policies.route import Route
 from policies.routing import needs
+from policies.trimming import Trimmed
 from proxy.selection import Selected
 from proxy.wire.ask import Ask
 
@@ -23,18 +25,28 @@ def counts_wanted(route: Route, selected: Selected, body_bytes: int) -> bool:
     return bool(windows) and body_bytes > min(windows) // 2
 
 
+def bound_of(doc: Mapping[str, Any]) -> int | None:
+    """The tokens that the client allows an answer; None where it set no bound."""
+    asked = doc.get("max_completion_tokens", doc.get("max_tokens"))
+    return asked if isinstance(asked, int) and not isinstance(asked, bool) and asked > 0 else None
+
+
 def gather(
-    route: Route, ask: Ask, selected: Selected, counts: Counts | None, health: Mapping[str, float]
+    route: Route,
+    ask: Ask,
+    selected: Selected,
+    counts: Counts | None,
+    health: Mapping[str, float],
+    context: Trimmed | None = None,
 ) -> Facts:
     """The facts of this request. `health` has the seconds until an ill model may be tried again, by alias."""
     wanted = needs(route)
-    asked = ask.doc.get("max_completion_tokens", ask.doc.get("max_tokens"))
-    bounded = isinstance(asked, int) and not isinstance(asked, bool) and asked > 0
     chance = random.random  # choices are logged with their propensities; nothing secret hangs on them
     return Facts(
         models={t.asked: Candidate(t.card, retry_after_s=health.get(t.card.alias)) for t in selected.targets},
         prompt_tokens=0 if counts is None else sum(counts.messages) + counts.overhead,
-        max_output_tokens=asked if bounded else None,
+        min_prompt_tokens=None if context is None else context.tokens_out,
+        max_output_tokens=bound_of(ask.doc),
         abilities=request.demands(ask.doc) - EMULATED,
         pinned=selected.pinned,
         step=ask.controls.step,

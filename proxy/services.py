@@ -14,6 +14,7 @@ from policies.contract import Contract
 from policies.route import Route
 from policies.structure import Seen
 from proxy.cache import Responses
+from proxy.conversations import Conversations
 from proxy.counters import Counter
 from proxy.listener import Listener
 from proxy.snapshot import Key, Snapshot
@@ -57,6 +58,7 @@ class Services:
     telemetry: Telemetry
     tasks: Tasks
     counter: Counter
+    conversations: Conversations
     registered: SchemaRegistry
     bindings: dict[str, tuple[str, str | None]] = field(default_factory=dict)
     """Route -> schema name and version, as set at run time."""

@@ -1,28 +1,19 @@
 """`POST /v1/chat/completions` and its kin: a request becomes an exchange, its outcome an answer."""
 
-import time
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
-from decimal import Decimal
-from typing import Any
+from collections.abc import Sequence
 
 from aiohttp import web
 
-from policies.allowance import Allowance
 from policies.chat import Reply
-from policies.contract import Contract
-from policies.ladder import Accept, Rung
-from policies.plan import Counts, Plan, needs_counts, trim_context
-from policies.routing import choose
+from policies.ladder import Accept
 from proxy.budgets import Rules, admit, rules_of
 from proxy.cache import Turn, key_of
 from proxy.edges import Visit, read_body
 from proxy.exchange import Outcome, converse
-from proxy.facts import counts_wanted, gather
 from proxy.handlers.again import again
-from proxy.handlers.schemas import refused_schema
 from proxy.listener import Listener
 from proxy.live import Live
+from proxy.planning import RESPONSES, plan_of
 from proxy.selection import Selected, select
 from proxy.services import Services
 from proxy.wire import facts as wire_facts
@@ -30,14 +21,11 @@ from proxy.wire import headers as wire_headers
 from proxy.wire.ask import Ask, read_ask
 from proxy.wire.body import edit
 from proxy.wire.chat import Whole, event_of, loads, saying, with_mended, with_mended_streamed
-from proxy.wire.errors import JSON, ApiError, from_failure, nobody
-from proxy.wire.responses import schema_of, with_mended_response
+from proxy.wire.errors import JSON, ApiError, from_failure
+from proxy.wire.responses import with_mended_response
 from proxy.wire.sse import comment, frame
-from schemas.compiled import Compiled
 from schemas.continuation import continue_from
-from schemas.errors import SchemaRefused
 
-RESPONSES = "responses"
 RETRY_COUNT = "x-stainless-retry-count"
 """Official clients count their own retries here: theirs and ours must not multiply."""
 
@@ -72,7 +60,9 @@ async def _exchange(
 ) -> web.StreamResponse:
     """Ask upstream; what comes of it is kept in `turn` where the route keeps answers."""
     server = services.ready.snapshot.server
-    plan = await _plan(services, ask, selected, visit)
+    key = visit.key.name if visit.key else None
+    own_retries = visit.headers.get(RETRY_COUNT, "0") == "0"
+    plan = await plan_of(services, ask, selected, key, own_retries=own_retries)
     if plan.context is not None:
         services.telemetry.trimmed(plan.route, plan.context.tokens_in, plan.context.tokens_out)
     passed = wire_headers.to_upstream(visit.headers.items())
@@ -94,7 +84,7 @@ async def _exchange(
         ask,
         selected,
         exchange_id=visit.id,
-        key=visit.key.name if visit.key else None,
+        key=key,
         passed=passed,
         listener=listener,
         contract=plan.contract,
@@ -107,6 +97,8 @@ async def _exchange(
     try:
         outcome = await converse(plan, live.messages, live)
         alias, word = selected.target(outcome.last.model).card.alias, wire_facts.schema_word(outcome)
+        if plan.context is not None and outcome.last.usage is not None:
+            services.conversations.learn(selected.route, key, live.messages, outcome.last.usage.cached_tokens)
         services.telemetry.exchange_ended(plan.route, alias, word, live.saved)
         if listener is not None:
             return await _answer_streamed(visit, ask, outcome, live, listener, turn)
@@ -116,93 +108,6 @@ async def _exchange(
             listener.stop()
             services.listeners.discard(listener)
             services.telemetry.stream_ended(visit.id, plan.route, listener.spoke_first_s)
-
-
-async def _plan(services: Services, ask: Ask, selected: Selected, visit: Visit) -> Plan:
-    """Gather what the decisions need to know, and decide. Raises ApiError where no model may be asked."""
-    route = selected.route
-    counts = None
-    chat = ask.endpoint == "chat/completions"
-    if chat and (needs_counts(route.context, len(ask.body)) or counts_wanted(route, selected, len(ask.body))):
-        tools = ask.doc.get("tools")
-        counted = await services.counter.measure(ask.messages, tools if isinstance(tools, list) else ())
-        counts = Counts(counted.messages, counted.tools + counted.overhead)
-    context = trim_context(route.context, ask.messages, counts)
-    choice = choose(route, gather(route, ask, selected, counts, {}))
-    if choice.model is None:
-        raise nobody(choice)
-    own_retries = visit.headers.get(RETRY_COUNT, "0") == "0"
-    providers = services.ready.snapshot.providers
-    rungs = tuple(
-        Rung(asked, providers[selected.target(asked).card.provider].retries if own_retries else 0)
-        for asked in (choice.model, *choice.ladder)
-    )
-    limits = route.limits
-    deadline = None if limits.deadline_s is None else time.monotonic() + limits.deadline_s
-    return Plan(
-        route.name,
-        rungs,
-        contract_of(services, ask, selected),
-        route.repair if chat else replace(route.repair, patch=False),
-        Allowance(limits.attempts, _ceiling(limits.cost_nanousd, ask.controls.max_cost_usd), deadline),
-        route.stream,
-        context,
-        choice,
-    )
-
-
-def _ceiling(limit: int | None, asked_usd: str | None) -> int | None:
-    """The lower of the route's cost limit and the client's own, in nano-USD."""
-    if asked_usd is None:
-        return limit
-    asked = int(Decimal(asked_usd) * 10**9)
-    return asked if limit is None else min(limit, asked)
-
-
-def contract_of(services: Services, ask: Ask, selected: Selected) -> Contract:
-    """What the reply must satisfy: an inline response_format wins over the route's schema.
-
-    Raises ApiError (400) for a schema that is refused.
-    """
-    if ask.endpoint not in ("chat/completions", RESPONSES):
-        return Contract()
-    route = selected.route
-    inline = schema_of(ask.doc) if ask.endpoint == RESPONSES else inline_schema(ask.doc)
-    try:
-        promised = services.contract_of(route) if inline is None else None
-        schema = services.inline_schema(inline) if promised is None else promised.schema
-    except SchemaRefused as error:
-        raise refused_schema(error, "response_format") from None
-    tools = _tools(services, ask.doc) if route.tools == "check" and ask.endpoint != RESPONSES else None
-    limited = any(
-        ask.doc.get(name) is not None for name in ("max_tokens", "max_completion_tokens", "max_output_tokens")
-    )
-    return Contract(schema, route.repair.accept, tools, client_limit=limited)
-
-
-def _tools(services: Services, doc: Mapping[str, Any]) -> dict[str, Compiled | None] | None:
-    """The functions on offer and the schemas of their parameters; None where there are none."""
-    offered = doc.get("tools")
-    found: dict[str, Compiled | None] = {}
-    for n, tool in enumerate(offered if isinstance(offered, list) else ()):
-        function = tool.get("function") if isinstance(tool, dict) else None
-        if not isinstance(function, dict) or not isinstance(function.get("name"), str):
-            return None  # a kind of tool whose calls we do not know
-        parameters = function.get("parameters")
-        try:
-            found[function["name"]] = None if parameters is None else services.inline_schema(parameters)
-        except SchemaRefused as error:
-            raise refused_schema(error, f"tools[{n}].function.parameters") from None
-    return found or None
-
-
-def inline_schema(doc: Mapping[str, Any]) -> Any:
-    """The JSON Schema in `response_format`, or None."""
-    wanted = doc.get("response_format")
-    if not isinstance(wanted, dict) or wanted.get("type") != "json_schema":
-        return None
-    named = wanted.get("json_schema")
-    return named.get("schema") if isinstance(named, dict) else None
 
 
 def _answer_whole(visit: Visit, ask: Ask, outcome: Outcome, live: Live, turn: Turn | None) -> web.Response:

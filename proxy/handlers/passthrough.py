@@ -18,7 +18,8 @@ from policies.chat import Failure, Usage
 from policies.ladder import Attempt
 from policies.money import cost_nanousd, usage_of
 from proxy.edges import Visit, check_length, read_body
-from proxy.handlers.completions import RESPONSES, serve
+from proxy.handlers.completions import serve
+from proxy.planning import RESPONSES
 from proxy.selection import Selected, select
 from proxy.services import Services
 from proxy.stores import base as stores

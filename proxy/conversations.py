@@ -1,0 +1,124 @@
+"""Conversations under way: what was sent of each, so that its next turn keeps the prefix that a provider has cached.
+
+One object per app. A conversation is known by its route, its key's owner and how it begins; what is remembered
+is bounded in tokens, the longest unused forgotten first. Nothing of it is written down.
+"""
+
+import asyncio
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from cachetools import LRUCache
+
+from policies.cards import ModelCard
+from policies.continuation import Continued, Sent
+from policies.economy import Caching, Outlook
+from policies.index import Index
+from policies.prefix import trim_on
+from policies.room import room
+from policies.route import Route
+from proxy.counters import Counter
+from proxy.wire.body import dump
+
+REMEMBERED_TOKENS = 4_000_000
+HEAVY_BYTES = 64 * 1024
+"""A request longer than this is read in a thread: reading it takes more than a few milliseconds."""
+MOST_TURNS = 50
+
+
+@dataclass(slots=True)
+class Conversation:
+    """One conversation: its index, what went upstream last, what its provider had cached of it."""
+
+    index: Index
+    sent: Sent | None = None
+    cached_tokens: int = 0
+
+
+class Conversations:
+    """Trims requests by relevance, each in the light of its conversation's last turn."""
+
+    def __init__(self, counter: Counter, remembered_tokens: int = REMEMBERED_TOKENS) -> None:
+        self._counter = counter
+        self._known: LRUCache[bytes, Conversation] = LRUCache(
+            remembered_tokens, getsizeof=lambda c: 1 + c.index.tokens
+        )
+
+    async def trim(
+        self,
+        route: Route,
+        owner: str | None,
+        messages: Sequence[Mapping[str, Any]],
+        overhead_tokens: int,
+        card: ModelCard,
+        max_output_tokens: int | None,
+        total_tokens: int,
+    ) -> Continued | None:
+        """What goes upstream of `messages`; None where the route's rule and the model's window leave nothing to do.
+
+        A conversation that two requests go on with at once is taken by the first; the second begins afresh.
+        """
+        window = _window(card, max_output_tokens)
+        limits = [n for n in (route.context.budget_tokens, window) if n is not None]
+        if not limits:
+            return None
+        name = _name(route.name, owner, messages)
+        conversation = self._known.pop(name, None) or Conversation(Index(self._counter))
+        must = window is not None and total_tokens > window  # then it does not matter whether trimming pays
+        work = (conversation, messages, min(limits), overhead_tokens, caching_of(card), must)
+        heavy = sum(len(str(m.get("content", ""))) for m in messages) > HEAVY_BYTES
+        continued = await asyncio.to_thread(_trim, *work) if heavy else _trim(*work)
+        conversation.sent = continued.sent
+        if conversation.index.tokens < self._known.maxsize:
+            self._known[name] = conversation
+        return continued
+
+    def learn(
+        self, route: Route, owner: str | None, messages: Sequence[Mapping[str, Any]], cached_tokens: int
+    ) -> None:
+        """Remember what the provider said it had cached of the last prompt."""
+        conversation = self._known.get(_name(route.name, owner, messages))
+        if conversation is not None:
+            conversation.cached_tokens = cached_tokens
+
+
+def _trim(
+    conversation: Conversation,
+    messages: Sequence[Mapping[str, Any]],
+    budget_tokens: int,
+    overhead_tokens: int,
+    caching: Caching,
+    must: bool,
+) -> Continued:
+    turns = sum(1 for m in messages if m.get("role") == "user")
+    # A conversation lasts about as long again as it has lasted: nothing better is known of it.
+    outlook = Outlook(turns=max(1, min(turns, MOST_TURNS)), cached_tokens=conversation.cached_tokens)
+    return trim_on(
+        messages,
+        budget_tokens,
+        index=conversation.index,
+        sent=conversation.sent,
+        caching=caching,
+        outlook=outlook if turns > 1 and not must else None,
+        overhead_tokens=overhead_tokens,
+    )
+
+
+def caching_of(card: ModelCard) -> Caching:
+    """How the model's provider prices what it has cached; no discount where none is known."""
+    price = card.price
+    if price is None or price.cached_input is None or not price.input:
+        return Caching(read=1.0)
+    write = 1.0 if price.cache_write is None else price.cache_write / price.input
+    return Caching(read=price.cached_input / price.input, write=write)
+
+
+def _window(card: ModelCard, max_output_tokens: int | None) -> int | None:
+    found = room(card, max_output_tokens)
+    return None if found is None else found.tokens
+
+
+def _name(route: str, owner: str | None, messages: Sequence[Mapping[str, Any]]) -> bytes:
+    return hashlib.sha256(dump([route, owner, list(messages[:2])])).digest()

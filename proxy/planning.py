@@ -1,0 +1,128 @@
+"""Steps 2 and 3 of an exchange: gathers what the decisions need to know, and has them made."""
+
+import time
+from collections.abc import Mapping
+from dataclasses import replace
+from decimal import Decimal
+from typing import Any
+
+from policies.allowance import Allowance
+from policies.contract import Contract
+from policies.ladder import Rung
+from policies.plan import Counts, Plan, needs_counts, trim_context
+from policies.routing import choose
+from policies.trimming import Trimmed
+from proxy.facts import bound_of, counts_wanted, gather
+from proxy.handlers.schemas import refused_schema
+from proxy.selection import Selected
+from proxy.services import Services
+from proxy.wire.ask import Ask
+from proxy.wire.errors import nobody
+from proxy.wire.responses import schema_of
+from schemas.compiled import Compiled
+from schemas.errors import SchemaRefused
+
+RESPONSES = "responses"
+
+
+async def plan_of(
+    services: Services, ask: Ask, selected: Selected, owner: str | None, *, own_retries: bool
+) -> Plan:
+    """Gather what the decisions need to know, and decide. Raises ApiError where no model may be asked."""
+    route = selected.route
+    counts = None
+    chat = ask.endpoint == "chat/completions"
+    if chat and (needs_counts(route.context, len(ask.body)) or counts_wanted(route, selected, len(ask.body))):
+        tools = ask.doc.get("tools")
+        counted = await services.counter.measure(ask.messages, tools if isinstance(tools, list) else ())
+        counts = Counts(counted.messages, counted.tools + counted.overhead)
+    context = await _context(services, ask, selected, owner, counts)
+    choice = choose(route, gather(route, ask, selected, counts, {}, context))
+    if choice.model is None:
+        raise nobody(choice)
+    providers = services.ready.snapshot.providers
+    rungs = tuple(
+        Rung(asked, providers[selected.target(asked).card.provider].retries if own_retries else 0)
+        for asked in (choice.model, *choice.ladder)
+    )
+    limits = route.limits
+    deadline = None if limits.deadline_s is None else time.monotonic() + limits.deadline_s
+    return Plan(
+        route.name,
+        rungs,
+        contract_of(services, ask, selected),
+        route.repair if chat else replace(route.repair, patch=False),
+        Allowance(limits.attempts, _ceiling(limits.cost_nanousd, ask.controls.max_cost_usd), deadline),
+        route.stream,
+        context,
+        choice,
+    )
+
+
+async def _context(
+    services: Services, ask: Ask, selected: Selected, owner: str | None, counts: Counts | None
+) -> Trimmed | None:
+    """The messages that go upstream, by the route's rule; None where they go as they came."""
+    rule = selected.route.context
+    if rule.policy != "relevant" or counts is None:
+        return trim_context(rule, ask.messages, counts)
+    card, output = selected.targets[0].card, bound_of(ask.doc)
+    total = sum(counts.messages) + counts.overhead
+    continued = await services.conversations.trim(
+        selected.route, owner, ask.messages, counts.overhead, card, output, total
+    )
+    return None if continued is None else continued.trimmed
+
+
+def _ceiling(limit: int | None, asked_usd: str | None) -> int | None:
+    """The lower of the route's cost limit and the client's own, in nano-USD."""
+    if asked_usd is None:
+        return limit
+    asked = int(Decimal(asked_usd) * 10**9)
+    return asked if limit is None else min(limit, asked)
+
+
+def contract_of(services: Services, ask: Ask, selected: Selected) -> Contract:
+    """What the reply must satisfy: an inline response_format wins over the route's schema.
+
+    Raises ApiError (400) for a schema that is refused.
+    """
+    if ask.endpoint not in ("chat/completions", RESPONSES):
+        return Contract()
+    route = selected.route
+    inline = schema_of(ask.doc) if ask.endpoint == RESPONSES else inline_schema(ask.doc)
+    try:
+        promised = services.contract_of(route) if inline is None else None
+        schema = services.inline_schema(inline) if promised is None else promised.schema
+    except SchemaRefused as error:
+        raise refused_schema(error, "response_format") from None
+    tools = _tools(services, ask.doc) if route.tools == "check" and ask.endpoint != RESPONSES else None
+    limited = any(
+        ask.doc.get(name) is not None for name in ("max_tokens", "max_completion_tokens", "max_output_tokens")
+    )
+    return Contract(schema, route.repair.accept, tools, client_limit=limited)
+
+
+def _tools(services: Services, doc: Mapping[str, Any]) -> dict[str, Compiled | None] | None:
+    """The functions on offer and the schemas of their parameters; None where there are none."""
+    offered = doc.get("tools")
+    found: dict[str, Compiled | None] = {}
+    for n, tool in enumerate(offered if isinstance(offered, list) else ()):
+        function = tool.get("function") if isinstance(tool, dict) else None
+        if not isinstance(function, dict) or not isinstance(function.get("name"), str):
+            return None  # a kind of tool whose calls we do not know
+        parameters = function.get("parameters")
+        try:
+            found[function["name"]] = None if parameters is None else services.inline_schema(parameters)
+        except SchemaRefused as error:
+            raise refused_schema(error, f"tools[{n}].function.parameters") from None
+    return found or None
+
+
+def inline_schema(doc: Mapping[str, Any]) -> Any:
+    """The JSON Schema in `response_format`, or None."""
+    wanted = doc.get("response_format")
+    if not isinstance(wanted, dict) or wanted.get("type") != "json_schema":
+        return None
+    named = wanted.get("json_schema")
+    return named.get("schema") if isinstance(named, dict) else None

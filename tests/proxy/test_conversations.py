@@ -1,0 +1,119 @@
+"""Conversations are trimmed to what their question needs, within budget and window, in the light of the last turn."""
+
+import json
+
+import pytest
+
+from policies.cards import ModelCard, Price
+from policies.route import ContextRule, Route
+from proxy.conversations import Conversations, caching_of
+from proxy.counters import Counter
+from tests.proxy.scripted import Upstream, proxy
+
+ROUTES = """
+  memory: {ladder: [mini], context: {policy: relevant, budget_tokens: 400}}
+  window: {ladder: [tiny], context: {policy: relevant}}
+"""
+MODELS = "  tiny: {provider: up, name: up-tiny, window_tokens: 600, price: {input: 1, output: 1}}"
+FACTS = [
+    "The invoice number is INV-7731.",
+    "Anna's dog is called Rex.",
+    "The meeting moved to Friday at nine.",
+]
+
+
+def history(turns):
+    """A long talk in which each fact is said once, early."""
+    messages = [{"role": "system", "content": "You remember."}]
+    for n in range(turns):
+        fact = (
+            FACTS[n]
+            if n < len(FACTS)
+            else f"Remark {n}: the weather over the hills was changing all day long."
+        )
+        messages += [
+            {"role": "user", "content": fact},
+            {"role": "assistant", "content": f"Noted, number {n}."},
+        ]
+    return messages
+
+
+@pytest.fixture
+async def app():
+    async with Upstream("ok").running() as upstream, proxy(upstream, routes=ROUTES, models=MODELS) as running:
+        running.upstream = upstream
+        yield running
+
+
+async def ask(app, model, messages):
+    raw = await app.client.chat.completions.with_raw_response.create(model=model, messages=messages)
+    return raw.headers, app.upstream.seen[-1]["messages"]
+
+
+async def test_what_the_question_needs_stays_and_the_budget_holds(app):
+    question = {"role": "user", "content": "What is the invoice number?"}
+    headers, sent = await ask(app, "memory", [*history(60), question])
+    assert sent[0]["content"] == "You remember."
+    assert sent[-1] == question
+    assert "INV-7731" in json.dumps(sent)
+    told = dict(part.split("=") for part in headers["x-tailrace-context"].split(";"))
+    assert int(told["out"]) <= 400 < int(told["in"])
+    assert int(told["dropped"]) > 0
+
+
+async def test_a_window_bounds_the_prompt_without_a_budget(app):
+    question = {"role": "user", "content": "How is Anna's dog called?"}
+    headers, sent = await ask(app, "window", [*history(60), question])
+    assert "Rex" in json.dumps(sent)
+    assert int(headers["x-tailrace-context"].split(";")[1].removeprefix("out=")) < 600
+
+
+async def test_short_conversations_go_as_they_came(app):
+    messages = [{"role": "user", "content": "hi"}]
+    headers, sent = await ask(app, "memory", messages)
+    assert sent == messages
+    assert "dropped=0" in headers.get("x-tailrace-context", "dropped=0")
+
+
+CHEAP_CACHE = ModelCard("m", "p", "m", Price(1_000_000, 1_000_000, cached_input=100_000))
+ROUTE = Route("r", ("m",), context=ContextRule("relevant", 1500))
+
+
+async def test_the_next_turn_begins_with_what_was_sent_before():
+    conversations = Conversations(Counter())
+    talk = history(120)
+    first = [*talk, {"role": "user", "content": "What is the invoice number?"}]
+    one = await conversations.trim(ROUTE, None, first, 3, CHEAP_CACHE, None, 4000)
+    second = [
+        *first,
+        {"role": "assistant", "content": "INV-7731."},
+        {"role": "user", "content": "And Anna's dog?"},
+    ]
+    two = await conversations.trim(ROUTE, None, second, 3, CHEAP_CACHE, None, 4100)
+    assert one.trimmed.fits
+    assert two.trimmed.fits
+    assert two.trimmed.messages[0] == one.trimmed.messages[0]
+
+
+async def test_without_a_limit_there_is_nothing_to_do():
+    free = Route("r", ("m",), context=ContextRule("relevant"))
+    assert await Conversations(Counter()).trim(free, None, history(3), 3, CHEAP_CACHE, None, 100) is None
+
+
+async def test_what_is_remembered_is_bounded():
+    conversations = Conversations(Counter(), remembered_tokens=3000)
+    for n in range(5):
+        talk = [
+            {"role": "system", "content": f"{n}"},
+            *history(60),
+            {"role": "user", "content": "Which dog?"},
+        ]
+        await conversations.trim(ROUTE, None, talk, 3, CHEAP_CACHE, None, 2000)
+    assert conversations._known.currsize <= 3000
+    conversations.learn(ROUTE, None, [{"role": "user", "content": "never seen"}], 5)
+
+
+def test_caching_is_read_from_the_price():
+    assert caching_of(CHEAP_CACHE).read == 0.1
+    assert caching_of(ModelCard("m", "p", "m")).read == 1.0
+    assert caching_of(ModelCard("m", "p", "m", Price(4, 4, cached_input=1, cache_write=5))).write == 1.25
