@@ -18,8 +18,8 @@ def facts(candidate, **known):
 @pytest.mark.parametrize(
     ("candidate", "known", "why"),
     [
-        pytest.param(Candidate(CARD), {"prompt_tokens": 744}, None, id="prompt-and-room-just-fit"),
-        pytest.param(Candidate(CARD), {"prompt_tokens": 745}, "window", id="one-token-more-does-not"),
+        pytest.param(Candidate(CARD), {"prompt_tokens": 875}, None, id="prompt-and-room-just-fit"),
+        pytest.param(Candidate(CARD), {"prompt_tokens": 876}, "window", id="one-token-more-does-not"),
         pytest.param(
             Candidate(CARD),
             {"prompt_tokens": 600, "max_output_tokens": 401},
