@@ -1,7 +1,8 @@
 """The retry budget of one upstream: retries at most 20 % of its requests, and 10 more, in any 10 s.
 
 Retries and hedges take from it, first tries fill it: an upstream that is down is not called more often
-than one that works, by more than a fifth. (A re-ask or an escalation is a new question, not a retry.)
+than one that works, by more than a fifth. Re-asks take from it too, but are never refused: they go to an
+upstream that answers, and what they ask is new.
 """
 
 from dataclasses import dataclass
@@ -43,4 +44,9 @@ def take_retry(budget: RetryBudget, now_s: float, rule: BudgetRule = STANDARD) -
     """Ask for one retry: (the budget afterwards, whether it was granted)."""
     if left(budget, now_s, rule) == 0:
         return budget, False
-    return RetryBudget(add(budget.window, now_s, rule.span_s, marked=1)), True
+    return force_retry(budget, now_s, rule), True
+
+
+def force_retry(budget: RetryBudget, now_s: float, rule: BudgetRule = STANDARD) -> RetryBudget:
+    """Take one retry, whatever is left."""
+    return RetryBudget(add(budget.window, now_s, rule.span_s, marked=1))

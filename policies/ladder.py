@@ -110,6 +110,8 @@ def next_step(
 def _after_failure(rungs: Sequence[Rung], repair: Repair, history: Sequence[Attempt]) -> Step:
     last = history[-1]
     assert last.failure is not None
+    if last.failure.kind == "breaker":  # it was not called, and for a while will not be
+        return _climb(rungs, _rung_of(rungs, last.model), repair, history)
     failed = _run_length(history, last.model)
     rung = _rung_of(rungs, last.model)
     wait = (
@@ -120,6 +122,11 @@ def _after_failure(rungs: Sequence[Rung], repair: Repair, history: Sequence[Atte
     if failed <= rungs[rung].retries and wait <= MAX_WAIT_S:
         return Again(last.model, "retry", wait)
     return _climb(rungs, rung, repair, history)
+
+
+def passed_over(rungs: Sequence[Rung], repair: Repair, history: Sequence[Attempt], step: Again) -> Step:
+    """The step instead of `step`, whose model may not be called again for now: the next model, else the end."""
+    return _climb(rungs, _rung_of(rungs, step.model), repair, history)
 
 
 def _after_invalid(rungs: Sequence[Rung], repair: Repair, history: Sequence[Attempt]) -> Step:

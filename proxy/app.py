@@ -23,6 +23,7 @@ from proxy.handlers.models import models
 from proxy.handlers.passthrough import passthrough
 from proxy.handlers.schemas import bind, refused_schema, schemas
 from proxy.handlers.usage import usage
+from proxy.health import Health
 from proxy.server import Server
 from proxy.services import Services, make_ready
 from proxy.shared_series import Share
@@ -90,19 +91,20 @@ class App:
         }
         store = self._store or open_store(self._snapshot.store)
         counter = Counter()
+        telemetry = Telemetry(self._share)
         self.services = Services(
             make_ready(self._snapshot, transports),
             transports,
             store,
             open_limiter(store, self._snapshot.server.workers),
-            Telemetry(self._share),
+            telemetry,
             Tasks(),
+            Health(telemetry.breaker),
             counter,
             Conversations(counter),
             await _registered(store),
             {b.route: (b.schema, b.version) for b in await store.bindings()},
         )
-        telemetry = self.services.telemetry
         telemetry.know(self._snapshot.models)
         if self._share is not None:
             self.services.tasks.spawn(self._share.keep_writing(telemetry.families), name="share metrics")

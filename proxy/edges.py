@@ -97,11 +97,21 @@ async def read_body(request: web.BaseRequest, limit: int, timeout_s: float) -> b
                     raise too_large(limit)
                 parts.append(part)
     except TimeoutError:
-        message = f"The request body did not arrive within {timeout_s:g} s (server.body_timeout_s)."
-        raise ApiError(408, message, "request_timeout") from None
+        raise late_body(timeout_s) from None
     except web.RequestPayloadError:
-        raise bad_request("The request body ended early or its framing is broken.") from None
+        raise broken_body() from None
     return parts[0] if len(parts) == 1 else b"".join(parts)
+
+
+def late_body(timeout_s: float) -> ApiError:
+    """408."""
+    message = f"The request body did not arrive within {timeout_s:g} s (server.body_timeout_s)."
+    return ApiError(408, message, "request_timeout")
+
+
+def broken_body() -> ApiError:
+    """400."""
+    return bad_request("The request body ended early or its framing is broken.")
 
 
 def cors(ready: Ready, headers: Mapping[str, str]) -> list[tuple[str, str]]:

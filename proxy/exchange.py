@@ -17,7 +17,7 @@ from typing import Any, Protocol
 from policies import correction, release
 from policies.chat import Failure, Purpose, Reply, Usage
 from policies.contract import Contract, Verdict
-from policies.ladder import Accept, Again, Attempt, GiveUp, next_step
+from policies.ladder import Accept, Again, Attempt, GiveUp, next_step, passed_over
 from policies.patching import Patch
 from policies.plan import Plan
 from policies.release import Gate, gate_for
@@ -76,6 +76,10 @@ class Ports(Protocol):
         """A call, not yet started, with what it may cost held; a Failure where a limit forbids it."""
         ...
 
+    def grant(self, step: Again, last: Attempt) -> bool:
+        """Whether the upstream may be asked once more: a share of its calls may be repetitions (policies.budget)."""
+        ...
+
     async def judge(self, reply: Reply, contract: Contract, patch: Patch | None) -> Verdict:
         """`policies.contract.judge` or `judge_patch`, wherever there is room for it."""
         ...
@@ -126,6 +130,8 @@ async def converse(plan: Plan, messages: Sequence[Mapping[str, Any]], ports: Por
         step = next_step(plan.rungs, plan.repair, plan.allowance, history, ports.now())
         if isinstance(step, Again) and committed and not released:
             step = GiveUp("failure", "part of the answer was already delivered")
+        while isinstance(step, Again) and not ports.grant(step, attempt):
+            step = passed_over(plan.rungs, plan.repair, history, step)
         if not isinstance(step, Again):
             return Outcome(plan, history, step, tuple(gate.held), committed, released)
         await ports.wait(step.wait_s)

@@ -9,7 +9,7 @@ from typing import Any
 from policies.cards import ModelCard
 from policies.chat import Failure, Reply, Usage
 from policies.contract import NO_VERDICT, Contract, Verdict, judge, judge_patch
-from policies.ladder import Attempt
+from policies.ladder import Again, Attempt
 from policies.limits import Granted
 from policies.money import cost_nanousd
 from policies.patching import Patch
@@ -18,11 +18,13 @@ from policies.structure import AS_ASKED, NOT_SEEN, Shaped, Structure, shape, str
 from proxy.budgets import Rules, asked_output, ceiling, hold
 from proxy.cache import Answer
 from proxy.exchange import Order, Outcome
+from proxy.health import Ticket
 from proxy.listener import Listener
 from proxy.selection import Selected
 from proxy.services import Services
+from proxy.snapshot import Provider
 from proxy.stores import base as stores
-from proxy.upstreams.openai import ChatCall
+from proxy.upstreams.openai import ChatCall, OpenAIUpstream
 from proxy.wire.ask import Ask
 from proxy.wire.body import REMOVE, edit
 from proxy.wire.facts import schema_word
@@ -33,6 +35,7 @@ from schemas.subset import Subset
 INLINE_CHARS = 32_768
 """A reply of more characters is judged in a thread, so that the event loop goes on meanwhile."""
 _NOTHING = Usage(reported=False)
+_GONE = Failure("gone", "the call was not made")
 
 
 class Live:
@@ -71,6 +74,9 @@ class Live:
         self.saved: Saved | None = None
         """What this exchange saved against one untrimmed call to the last model; None where unknown."""
         self._granted: dict[int, Granted] = {}
+        self._tickets: dict[int, Ticket] = {}
+        self._called: set[str] = set()
+        """Providers that this exchange has called."""
         self._structure: Structure = "as_asked"
         self._subset: Subset | None = None
         self.first_call: ChatCall | None = None
@@ -89,7 +95,37 @@ class Live:
         provider = self._ready.snapshot.providers[target.card.provider]
         upstream = self._ready.upstreams[provider.name]
         upstream_name = target.card.name or target.asked
-        shaped = self._shape(order, target.card, upstream.family)
+        ticket = self._services.health.admit(target.card, upstream_name, self.now())
+        if isinstance(ticket, Failure):
+            return ticket
+        try:
+            call = await self._open(order, target.card, provider, upstream, upstream_name)
+        except BaseException:
+            self._services.health.ended(ticket, _GONE, self.now())
+            raise
+        if isinstance(call, Failure):
+            self._services.health.ended(ticket, _GONE, self.now())
+            return call
+        self._tickets[order.number] = ticket
+        if provider.name not in self._called:
+            self._called.add(provider.name)
+            self._services.health.called(provider.name, self.now())
+        return call
+
+    def grant(self, step: Again, last: Attempt) -> bool:
+        """Further calls to a provider take from its retry budget, and repetitions only while something is left."""
+        provider = self._selected.target(step.model).card.provider
+        if provider not in self._called:
+            return True
+        if last.failure is not None:
+            return self._services.health.may_repeat(provider, self.now())
+        self._services.health.asked_anew(provider, self.now())
+        return True
+
+    async def _open(
+        self, order: Order, card: ModelCard, provider: Provider, upstream: OpenAIUpstream, upstream_name: str
+    ) -> ChatCall | Failure:
+        shaped = self._shape(order, card, upstream.family)
         changes = dict(self._ask.own) | dict(shaped.changes)
         if self._ask.model != upstream_name:
             changes["model"] = upstream_name
@@ -98,13 +134,13 @@ class Live:
             changes[self._messages_in] = list(messages)
         if self._ask.stream and provider.stream_usage and not self._ask.include_usage:
             changes["stream_options"] = (self._ask.doc.get("stream_options") or {}) | {"include_usage": True}
-        most = await self._hold(order, target.card, messages) if self._rules else None
+        most = await self._hold(order, card, messages) if self._rules else None
         if isinstance(most, Failure):
             return most
         if most is not None:
             newer = upstream.family == "openai-strict" or "max_completion_tokens" in self._ask.doc
             changes["max_completion_tokens" if newer else "max_tokens"] = most
-        self._begin(order, target.card, upstream_name)
+        self._begin(order, card, upstream_name)
         self.last_call = ChatCall(
             upstream,
             self._ask.endpoint,
@@ -204,6 +240,8 @@ class Live:
 
     def account(self, attempt: Attempt) -> Attempt:
         target = self._selected.target(attempt.model)
+        if (ticket := self._tickets.pop(attempt.number, None)) is not None:
+            self._services.health.ended(ticket, attempt.failure, self.now())
         cost = None if attempt.usage is None else cost_nanousd(attempt.usage, target.card.price)
         if attempt.usage is None and target.card.price is not None:
             cost = 0

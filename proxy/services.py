@@ -16,6 +16,7 @@ from policies.structure import Seen
 from proxy.cache import Responses
 from proxy.conversations import Conversations
 from proxy.counters import Counter
+from proxy.health import Health
 from proxy.listener import Listener
 from proxy.snapshot import Key, Snapshot
 from proxy.stores.base import Store
@@ -57,6 +58,7 @@ class Services:
     limiter: Limiter
     telemetry: Telemetry
     tasks: Tasks
+    health: Health
     counter: Counter
     conversations: Conversations
     registered: SchemaRegistry

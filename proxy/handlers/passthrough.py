@@ -4,6 +4,7 @@ The provider is that of the route (its first model), or of the model that a JSON
 never read into memory unless it is JSON whose `model` must be translated.
 """
 
+import asyncio
 import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import aclosing
@@ -17,7 +18,7 @@ from policies.cards import ModelCard
 from policies.chat import Failure, Usage
 from policies.ladder import Attempt
 from policies.money import cost_nanousd, usage_of
-from proxy.edges import Visit, check_length, read_body
+from proxy.edges import Visit, broken_body, check_length, late_body, read_body
 from proxy.handlers.completions import serve
 from proxy.planning import RESPONSES
 from proxy.selection import Selected, select
@@ -28,10 +29,11 @@ from proxy.upstreams.transport import Response, TransportError
 from proxy.wire import headers as wire_headers
 from proxy.wire.ask import Ask, read_ask, read_controls
 from proxy.wire.body import edit
-from proxy.wire.errors import JSON, ApiError, from_failure, not_found
+from proxy.wire.errors import JSON, ApiError, from_failure, not_found, too_large
 from proxy.wire.responses import schema_of
 from proxy.wire.sse import Splitter, TooLong
 
+_GONE = Failure("gone", "the client left")
 NOT_OURS = frozenset({"content-type", "content-length", "content-disposition", "cache-control"})
 """Of the upstream's answer, beside the usual list: what describes the body."""
 
@@ -52,11 +54,21 @@ async def passthrough(services: Services, visit: Visit) -> web.StreamResponse:
         if ask.model is not None and ask.model != card.name:
             changes["model"] = card.name
         body = edit(ask.body, ask.doc, changes)
+    ticket = services.health.admit(card, card.name or selected.targets[0].asked, time.monotonic())
+    if isinstance(ticket, Failure):
+        raise from_failure(ticket, retried=False)
+    services.health.called(card.provider, time.monotonic())
     relay = _Relay(services, visit, selected, card, stream=ask is not None and ask.stream)
+    failure: Failure | None = _GONE
     try:
-        return await relay.run(upstream, body)
+        answer = await relay.run(upstream, body)
+        failure = None if answer.status < 500 else Failure("status", "", answer.status)
     except TransportError as error:
-        raise from_failure(Failure(error.kind, f"The upstream failed: {error}."), retried=False) from None
+        failure = Failure(error.kind, f"The upstream failed: {error}.")
+        raise from_failure(failure, retried=False) from None
+    finally:
+        services.health.ended(ticket, failure, time.monotonic())
+    return answer
 
 
 async def _read(services: Services, visit: Visit) -> tuple[Ask | None, Any]:
@@ -72,15 +84,26 @@ async def _read(services: Services, visit: Visit) -> tuple[Ask | None, Any]:
     check_length(request, limit)
     if not request.body_exists:
         return None, None
-    return None, _bounded(request, limit)
+    return None, _bounded(request, limit, server.body_timeout_s)
 
 
-async def _bounded(request: web.BaseRequest, limit: int) -> AsyncIterator[bytes]:
+async def _bounded(request: web.BaseRequest, limit: int, timeout_s: float) -> AsyncIterator[bytes]:
+    """The body as it comes. Raises ApiError (400, 408, 413), which ends the call."""
     size = 0
-    async for part in request.content.iter_any():
+    due = asyncio.get_running_loop().time() + timeout_s
+    while True:
+        try:
+            async with asyncio.timeout_at(due):
+                part = await request.content.readany()
+        except TimeoutError:
+            raise late_body(timeout_s) from None
+        except web.RequestPayloadError:
+            raise broken_body() from None
+        if not part:
+            return
         size += len(part)
         if size > limit:
-            raise TransportError("the request body is larger than server.max_body_mb")
+            raise too_large(limit)
         yield part
 
 

@@ -68,6 +68,7 @@ class ScriptedPorts:
         self.story: list[str] = []
         self.waited: list[float] = []
         self.clock = 0.0
+        self.refused: set[str] = set()
 
     def now(self):
         return self.clock
@@ -80,6 +81,9 @@ class ScriptedPorts:
         self.orders.append(order)
         self.calls.append(ScriptedCall(self.scripts.pop(0), self))
         return self.calls[-1]
+
+    def grant(self, step, last):
+        return step.model not in self.refused
 
     async def judge(self, reply: Reply, contract: Contract, patch) -> Verdict:
         return judge(reply, contract) if patch is None else judge_patch(reply, contract, patch)
@@ -260,3 +264,35 @@ def test_client_gone_is_still_billed_and_the_upstream_hung_up_on():
     assert ports.story == ["call", "tell", "abort", "account"]
     assert ports.booked[0].purpose == "cancelled"
     assert ports.booked[0].usage == USAGE
+
+
+def test_a_breaker_that_is_open_sends_to_the_next_model_at_once():
+    ports = ScriptedPorts([VALID])
+    opened = ports.open
+
+    async def open_(order):
+        if order.model == "mini":
+            ports.orders.append(order)
+            return Failure("breaker", "open", retryable=True, retry_after_s=0.5)
+        return await opened(order)
+
+    ports.open = open_
+    outcome = play(ports, plan("mini", "big"))
+    assert purposes(ports) == [("mini", "answer"), ("big", "escalate")]
+    assert ports.waited == [0.0]
+    assert isinstance(outcome.end, Accept)
+
+
+def test_without_a_retry_budget_the_next_model_is_asked_instead():
+    ports = ScriptedPorts([DOWN], [VALID])
+    ports.refused = {"mini"}
+    play(ports, plan("mini", "big"))
+    assert purposes(ports) == [("mini", "answer"), ("big", "escalate")]
+
+
+def test_without_a_retry_budget_and_a_next_model_the_failure_is_told():
+    ports = ScriptedPorts([DOWN])
+    ports.refused = {"mini"}
+    outcome = play(ports, plan("mini"))
+    assert outcome.end == GiveUp("failure")
+    assert outcome.last.failure is DOWN

@@ -85,3 +85,40 @@ async def test_what_is_no_event_does_not_put_the_time_out_off(upstream, drip):
         _, text = await post(app, model="slow", stream=True)
         assert '"error"' in text
         assert asyncio.get_running_loop().time() - began < 2
+
+
+async def test_an_upstream_that_is_down_is_not_called_twice_as_often(app, upstream):
+    async def answer(request, _):
+        await asyncio.sleep(0.05)
+        return web.json_response({"error": {"message": "down"}}, status=503)
+
+    upstream.script = [answer]
+    statuses = [status for status, _ in await asyncio.gather(*[post(app) for _ in range(40)])]
+    assert set(statuses) == {503}
+    assert 40 <= len(upstream.seen) <= 52
+
+
+async def test_a_broken_model_is_left_alone_and_the_client_told_when_to_come_again(app, upstream):
+    upstream.script = [web.json_response({"error": {"message": "down"}}, status=500)]
+    for _ in range(4):
+        await post(app)
+    called = len(upstream.seen)
+    began = asyncio.get_running_loop().time()
+    async with aiohttp.ClientSession() as session:
+        document = {"model": "mini", "messages": USER}
+        async with session.post(app.url + "/v1/chat/completions", json=document) as r:
+            assert (r.status, (await r.json())["error"]["code"]) == (503, "upstream_unavailable")
+            assert 1 <= int(r.headers["retry-after"]) <= 6
+    assert asyncio.get_running_loop().time() - began < 0.1
+    assert len(upstream.seen) == called
+
+
+async def test_an_upload_over_the_limit_is_refused_while_it_passes(app, upstream):
+    async def parts():
+        for _ in range(200):
+            yield b"x" * 10_000
+
+    upstream.script = [{"ok": True}]
+    async with aiohttp.ClientSession() as session:
+        async with session.post(app.url + "/v1/files", data=parts()) as r:
+            assert (r.status, (await r.json())["error"]["code"]) == (413, "request_too_large")
