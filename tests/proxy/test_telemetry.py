@@ -19,7 +19,7 @@ from proxy.config import loads
 from proxy.families import Families
 from proxy.shared_series import Share
 from proxy.telemetry import Telemetry
-from tests.proxy.scripted import CONFIG, Upstream, proxy, reply
+from tests.proxy.scripted import Upstream, config_text, proxy, reply
 
 USER = [{"role": "user", "content": "How old?"}]
 VALID, FENCED, INVALID = '{"age": 7}', '```json\n{"age": 7}\n```', '{"age": "old"}'
@@ -204,7 +204,7 @@ async def test_a_budget_that_is_gone_from_the_configuration_is_gone_from_the_met
     snapshot = app.services.ready.snapshot
     app.reload(
         loads(
-            CONFIG.format(url="http://127.0.0.1:1", more="", routes="", models="", schemas=""),
+            config_text("http://127.0.0.1:1"),
             name="t",
             environ={},
             base_dir=".",
@@ -265,7 +265,7 @@ async def test_secrets_and_prompts_are_in_no_metric(app, upstream):
 
 
 async def test_two_workers_tell_the_same_sum(upstream, tmp_path):
-    text = CONFIG.format(url=upstream.url, more="", routes="", models="", schemas="")
+    text = config_text(upstream.url)
     apps = [
         App(loads(text, name="t", environ={}, base_dir="."), environ={}, share=Share(tmp_path, place))
         for place in (0, 1)
