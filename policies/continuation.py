@@ -25,7 +25,7 @@ MANY_LINES = 300
 """Lines of a recall block from which counting it exactly would take milliseconds."""
 LEAST_RECALL = 0.12
 """Share of the budget that the recall block may shrink to while the prefix grows, before that is renewed."""
-RECALL_PART = 0.4
+RECALL_PART = 0.385
 """Of what reading the left-out part from the cache would cost, the part that the recall block may cost."""
 
 
@@ -132,7 +132,11 @@ class Continuation(Selection):
         if self._is_new(piece):
             return super().cost_of(piece)
         it = self.index.pieces[piece]
-        return max(4, it.tokens - 1 if it.whole else it.tokens + 2)
+        if not it.whole:
+            return it.tokens + 2
+        terms = self.index.terms_of(piece)
+        # A line has a new-line for a message's frame of four, and says who speaks where the text does not.
+        return max(4, it.tokens - (3 if terms and terms[-1].startswith("@") else 1))
 
     def offer(self, piece: int) -> bool:
         """A piece is taken or recalled if that fits."""

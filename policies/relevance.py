@@ -30,7 +30,7 @@ NEAR_TURNS = ((-2, 0.3), (-1, 0.5), (1, 0.5), (2, 0.3))
 NEAR_PASSAGES = ((-2, 0.25), (-1, 0.5), (1, 0.3), (2, 0.15))
 SECOND_HOP = 0.3
 """Weight of the best word that the best pieces have and the question has not."""
-HOP_PIECES, HOP_TERMS = 6, 30
+HOP_PIECES, HOP_TERMS = 10, 30
 LINK, TITLE = 1.0, 0.4
 """Search results point to each other: by shared names, and by one naming the other's title."""
 LINKING_PIECES, LINK_ROUNDS = 5, 2
