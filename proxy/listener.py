@@ -4,29 +4,36 @@ import asyncio
 import time
 from collections.abc import Callable, Sequence
 
-from aiohttp import web
-
+from proxy import serving
 from proxy.wire.errors import ApiError
 from proxy.wire.sse import DONE, comment, frame
 
 HEADERS = (("content-type", "text/event-stream; charset=utf-8"), ("cache-control", "no-cache"))
 Headers = Sequence[tuple[str, str]]
+KEEP_ALIVE = comment("keep-alive")
 
 
 class Listener:
     """Writes one event stream.
 
     The 200 is held back until the first piece, at most `hold_s`: until then an error keeps its status.
-    After that, comments go out in every silence of `keepalive_s`, so that nobody on the way times out.
+    After that, what `waiting` gives goes out in every silence of `keepalive_s`, so that nobody on the way
+    times out; nothing where it gives nothing.
     """
 
     def __init__(
-        self, request: web.BaseRequest, headers: Callable[[], Headers], hold_s: float, keepalive_s: float
+        self,
+        request: serving.Request,
+        headers: Callable[[], Headers],
+        hold_s: float,
+        keepalive_s: float,
+        waiting: Callable[[], bytes] = lambda: KEEP_ALIVE,
     ) -> None:
         self._request = request
         self._headers = headers
         self._keepalive_s = keepalive_s
-        self._response: web.StreamResponse | None = None
+        self._waiting = waiting
+        self._response: serving.StreamResponse | None = None
         self._starting = asyncio.Lock()
         self._loop = asyncio.get_running_loop()
         self._spoke_at = self._loop.time()
@@ -36,8 +43,6 @@ class Listener:
         """When the first event of the answer went out (time.monotonic), comments do not count."""
         self.told: list[bytes] | None = None
         """All events so far, where they are to be kept."""
-        self.quiet = False
-        """True: no comments, for clients that asked for none."""
 
     @property
     def started(self) -> bool:
@@ -56,10 +61,10 @@ class Listener:
             self.told.append(data)
         await response.write(data)
 
-    async def _start(self) -> web.StreamResponse:
+    async def _start(self) -> serving.StreamResponse:
         async with self._starting:  # the first piece and the first comment may come together
             if self._response is None:
-                response = web.StreamResponse(headers=[*HEADERS, *self._headers()])
+                response = serving.StreamResponse(headers=[*HEADERS, *self._headers()])
                 await response.prepare(self._request)
                 self._response = response
             return self._response
@@ -76,8 +81,11 @@ class Listener:
         try:
             if self._response is None:
                 await self._start()
-            if not self.quiet:
-                await self.tell(comment("keep-alive"))
+            said = self._waiting()
+            if said:
+                self._spoke_at = self._loop.time()
+                assert self._response is not None
+                await self._response.write(said)
         except (ConnectionError, RuntimeError):
             self.stop()  # the client left; its handler is told by the server
 
@@ -90,6 +98,7 @@ class Listener:
     async def cut(self, error: ApiError) -> None:
         """End a stream from outside: an error event if it has begun, and its handler is cancelled."""
         task = self._request.task
+        assert task is not None
         try:
             if self._response is not None:
                 await self.fail(error)
@@ -97,7 +106,7 @@ class Listener:
             pass
         task.cancel()
 
-    async def end(self, last: bytes = b"") -> web.StreamResponse:
+    async def end(self, last: bytes = b"") -> serving.Answer:
         """Send the last events and the end of the stream."""
         self.stop()
         await self.tell(last + frame(DONE))
@@ -105,7 +114,7 @@ class Listener:
         await self._response.write_eof()
         return self._response
 
-    async def fail(self, error: ApiError) -> web.StreamResponse:
+    async def fail(self, error: ApiError) -> serving.Answer:
         """End a stream that has begun with an error event; no `[DONE]` follows, the answer is not done."""
         self.stop()
         await self.tell(error.event())

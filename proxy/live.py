@@ -79,6 +79,8 @@ class Live:
         """Providers that this exchange has called."""
         self._structure: Structure = "as_asked"
         self._subset: Subset | None = None
+        self.progress: dict[str, Any] | None = None
+        """Where the exchange stands, for clients that wait."""
         self.first_call: ChatCall | None = None
         self.last_call: ChatCall | None = None
 
@@ -140,6 +142,7 @@ class Live:
         if most is not None:
             newer = upstream.family == "openai-strict" or "max_completion_tokens" in self._ask.doc
             changes["max_completion_tokens" if newer else "max_tokens"] = most
+        self.progress = {"attempt": order.number, "model": order.model, "purpose": order.purpose}
         self._begin(order, card, upstream_name)
         self.last_call = ChatCall(
             upstream,

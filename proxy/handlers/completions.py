@@ -2,10 +2,9 @@
 
 from collections.abc import Sequence
 
-from aiohttp import web
-
 from policies.chat import Reply
 from policies.ladder import Accept
+from proxy import serving
 from proxy.budgets import Rules, admit, rules_of
 from proxy.cache import Turn, key_of
 from proxy.edges import Visit, read_body
@@ -30,14 +29,14 @@ RETRY_COUNT = "x-stainless-retry-count"
 """Official clients count their own retries here: theirs and ours must not multiply."""
 
 
-async def complete(services: Services, visit: Visit) -> web.StreamResponse:
+async def complete(services: Services, visit: Visit) -> serving.Answer:
     """Serve one request. Raises ApiError for everything that ends before an answer has begun."""
     server = services.ready.snapshot.server
     body = await read_body(visit.request, int(server.max_body_mb * 1024 * 1024), server.body_timeout_s)
     return await serve(services, visit, read_ask(visit.path, body, visit.headers, visit.route_in_path))
 
 
-async def serve(services: Services, visit: Visit, ask: Ask) -> web.StreamResponse:
+async def serve(services: Services, visit: Visit, ask: Ask) -> serving.Answer:
     """Serve a request that was read: within its limits, from a kept answer, or by an exchange."""
     selected = select(services.ready.snapshot, services.ready.routes, ask, visit.key)
     once, each = rules_of(visit.key, selected.route, ask.controls.run)
@@ -57,7 +56,7 @@ async def serve(services: Services, visit: Visit, ask: Ask) -> web.StreamRespons
 
 async def _exchange(
     services: Services, visit: Visit, ask: Ask, selected: Selected, rules: Rules, turn: Turn | None
-) -> web.StreamResponse:
+) -> serving.Answer:
     """Ask upstream; what comes of it is kept in `turn` where the route keeps answers."""
     server = services.ready.snapshot.server
     key = visit.key.name if visit.key else None
@@ -74,8 +73,12 @@ async def _exchange(
         model = call.model if call is not None else ""
         return _headers(visit, upstream, wire_facts.at_start(plan, model))
 
+    def waiting() -> bytes:
+        stands = None if live is None else live.progress
+        return wire_facts.waiting(ask.controls.progress, visit.id, stands)
+
     listener = (
-        Listener(visit.request, first_headers, server.hold_status_s, server.keepalive_s)
+        Listener(visit.request, first_headers, server.hold_status_s, server.keepalive_s, waiting)
         if ask.stream
         else None
     )
@@ -110,7 +113,7 @@ async def _exchange(
             services.telemetry.stream_ended(visit.id, plan.route, listener.spoke_first_s)
 
 
-def _answer_whole(visit: Visit, ask: Ask, outcome: Outcome, live: Live, turn: Turn | None) -> web.Response:
+def _answer_whole(visit: Visit, ask: Ask, outcome: Outcome, live: Live, turn: Turn | None) -> serving.Response:
     facts = wire_facts.at_end(outcome)
     upstream = live.last_call.reply_headers if live.last_call is not None else ()
     error = _error_of(visit, outcome)
@@ -125,12 +128,12 @@ def _answer_whole(visit: Visit, ask: Ask, outcome: Outcome, live: Live, turn: Tu
     body = write(reply.original, outcome.last.verdict, extra)
     if turn is not None:
         turn.keep(live.kept(outcome, body))
-    return web.Response(body=body, headers=[("content-type", JSON), *_headers(visit, upstream, facts)])
+    return serving.Response(body=body, headers=[("content-type", JSON), *_headers(visit, upstream, facts)])
 
 
 async def _answer_streamed(
     visit: Visit, ask: Ask, outcome: Outcome, live: Live, listener: Listener, turn: Turn | None
-) -> web.StreamResponse:
+) -> serving.Answer:
     error = _error_of(visit, outcome)
     if error is not None:
         if listener.started:

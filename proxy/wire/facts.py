@@ -9,8 +9,10 @@ from policies.ladder import Accept, Attempt, GiveUp
 from policies.money import usd_text
 from policies.plan import Plan
 from proxy.exchange import Outcome
+from proxy.wire.ask import Progress
 from proxy.wire.body import dump
 from proxy.wire.errors import NO_RETRY, ApiError, from_failure
+from proxy.wire.sse import comment, frame
 from schemas.check import Change, Problem
 
 MAX_REPAIRS = 12
@@ -158,6 +160,22 @@ def _change(change: Change) -> dict[str, Any]:
         "before": change.before[:200],
         "after": change.after[:200],
     }
+
+
+def waiting(progress: Progress, visit_id: str, attempt: Mapping[str, Any] | None) -> bytes:
+    """What fills a silence: where the exchange stands, as comments, or as a chunk that says nothing.
+
+    A chunk with an empty content and a member of its own passes every official client; a named event or a
+    comment that ends in a blank line does not.
+    """
+    if progress == "off":
+        return b""
+    if progress == "comment" or attempt is None:
+        told = b"" if attempt is None else comment("tailrace-progress " + dump(attempt).decode())
+        return comment("keep-alive") + told
+    choice = {"index": 0, "delta": {"content": ""}, "finish_reason": None}
+    head = {"id": visit_id, "object": "chat.completion.chunk", "created": 0, "model": attempt["model"]}
+    return frame(dump(head | {"choices": [choice], "tailrace": {"progress": attempt}}))
 
 
 def error_of(outcome: Outcome, *, retried: bool) -> ApiError:

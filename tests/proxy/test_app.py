@@ -208,6 +208,25 @@ async def test_silence_is_filled_with_comments(app, upstream):
     assert "\n\n\n" not in text
 
 
+@pytest.mark.parametrize(
+    ("progress", "told"), [("off", None), ("comment", ": tailrace-progress {"), ("chunk", '"progress":{')]
+)
+async def test_progress_is_told_as_the_client_wants_it(app, upstream, progress, told):
+    async def slow(request, body):
+        await asyncio.sleep(0.8)
+        return web.json_response(reply(VALID))
+
+    upstream.script = [INVALID, slow]
+    body = {"model": "age", "messages": USER, "stream": True}
+    _, _, text = await post(app, headers={"x-tailrace-progress": progress}, json=body)
+    waited = text.split("\n\ndata: [DONE]")[0]
+    assert ("keep-alive" in waited) is (progress == "comment")
+    assert (told in waited) if told else ("progress" not in waited)
+    assert progress == "off" or '"purpose":"reask"' in waited
+    got, _ = await read_stream(app, "age", extra_headers={"x-tailrace-progress": progress})
+    assert json.loads(got) == {"age": 7}
+
+
 async def test_an_upstreams_error_keeps_status_and_body(app, upstream):
     body = {"error": {"message": "too hot", "type": "t", "param": "temperature", "code": "c"}}
     upstream.script = [web.json_response(body, status=400)]
