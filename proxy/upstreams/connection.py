@@ -40,7 +40,9 @@ _NEVER = float("inf")
 class Keeper(Protocol):
     """Who keeps connections: a lane of `proxy.upstreams.pool`."""
 
-    idle_expiry_s: float
+    @property
+    def idle_expiry_s(self) -> float:
+        """How long a connection that gets idle now is kept."""
 
     def put_back(self, connection: "Connection") -> None:
         """The connection can serve the next call."""

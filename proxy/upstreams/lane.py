@@ -20,6 +20,10 @@ from proxy.upstreams.transport import (
     TransportError,
 )
 
+KEPT_IDLE = 32
+"""Connections beyond so many that are idle at once are closed after SPARE_IDLE_S: a rush is over by then."""
+SPARE_IDLE_S = 5.0
+
 
 class Lane:
     """Never more than `limit` connections.
@@ -40,7 +44,7 @@ class Lane:
     ) -> None:
         self.loop = loop
         self.host = target.host_header
-        self.idle_expiry_s = idle_expiry_s
+        self._idle_expiry_s = idle_expiry_s
         self._target = target
         self._tls = tls
         self._limit = limit
@@ -56,6 +60,11 @@ class Lane:
 
     def __repr__(self) -> str:
         return f"<Lane {self._open} open, {len(self._idle)} idle, {len(self._waiting)} waiting>"
+
+    @property
+    def idle_expiry_s(self) -> float:
+        """How long a connection that gets idle now is kept."""
+        return self._idle_expiry_s if len(self._idle) < KEPT_IDLE else min(SPARE_IDLE_S, self._idle_expiry_s)
 
     def take(self) -> Connection | None:
         """The freshest idle connection that is still good, if there is one."""

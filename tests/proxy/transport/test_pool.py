@@ -9,6 +9,7 @@ import time
 import pytest
 
 from proxy.snapshot import Timeouts
+from proxy.upstreams import lane
 from proxy.upstreams.pool import Pool
 from proxy.upstreams.transport import (
     AnswerTooLarge,
@@ -231,6 +232,20 @@ async def test_idle_connection_is_closed_in_time_and_not_before():
         assert await left(server.visits[0])
         await text(pool, server)
         assert len(server.visits) == 2
+    await pool.close()
+
+
+async def test_connections_of_a_rush_do_not_stay(monkeypatch):
+    monkeypatch.setattr(lane, "KEPT_IDLE", 2)
+    monkeypatch.setattr(lane, "SPARE_IDLE_S", 0.1)
+    pool = Pool()
+    async with hostile(answers(whole())) as server:
+        await asyncio.gather(*[text(pool, server) for _ in range(9)])
+        for _ in range(4):
+            await asyncio.sleep(0.1)
+            await text(pool, server)
+        assert repr(pool) == "<Pool [<Lane 2 open, 2 idle, 0 waiting>]>"
+        assert len(server.visits) <= 10
     await pool.close()
 
 
