@@ -268,6 +268,7 @@ class App:
         if path == "/readyz":
             return operations.readyz(self.services)
         if path == "/metrics":
+            edges.may_read_metrics(self.services.ready, headers)
             return await operations.metrics(self.services)
         if path == "/ui":
             return ui.page()

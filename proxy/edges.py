@@ -67,6 +67,18 @@ def authenticate(ready: Ready, headers: Mapping[str, str]) -> Key | None:
     return key
 
 
+def may_read_metrics(ready: Ready, headers: Mapping[str, str]) -> None:
+    """Raises ApiError (401, 403) unless these are the headers of one who may see the figures of all clients."""
+    if ready.snapshot.server.open_metrics:
+        return
+    key = authenticate(ready, headers)
+    if key is not None and key.routes is not None and not key.admin:
+        message = (
+            "This key is bound to routes; metrics are about all of them (configuration: server.open_metrics)."
+        )
+        raise ApiError(403, message, "admin_only", type="permission_error", headers=NO_RETRY)
+
+
 def _shown(headers: Mapping[str, str]) -> str:
     scheme, _, token = headers.get("authorization", "").partition(" ")
     if scheme.lower() == "bearer" and token.strip():

@@ -49,6 +49,8 @@ class Server:
     max_connections: int = 4096
     max_requests: int = 2048
     """Requests in work at once; one more gets 503 with Retry-After."""
+    open_metrics: bool = False
+    """Whether `/metrics` is given to everybody though there are keys."""
     cors_origins: tuple[str, ...] = ()
     """Origins that a browser may call from; empty: CORS is off."""
 

@@ -161,6 +161,10 @@ class ServerModel(_Strict):
         default=_SERVER.max_requests,
         description="Requests in work at once; one more gets 503 with Retry-After.",
     )
+    open_metrics: Truth = Field(
+        default=_SERVER.open_metrics,
+        description="Give `/metrics` to everybody. `false`: with `keys`, it asks for a key that is bound to no routes, or has `admin`.",
+    )
     cors_origins: list[Annotated[str, Field(pattern=r"^(\*|https?://[^/\s]+)$"), Words("an origin such as https://app.example, or '*'")]] = Field(
         default=[], description="Origins that browsers may call from. None: CORS is off."
     )  # fmt: skip

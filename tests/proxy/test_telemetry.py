@@ -48,9 +48,12 @@ async def ask(app, model, **rest):
     return await app.client.chat.completions.create(model=model, messages=USER, **rest)
 
 
+KEY = {"authorization": "Bearer sk-client-secret"}
+
+
 async def scraped(app):
     """Every sample of /metrics: {(name, labels as text): value}."""
-    async with aiohttp.ClientSession() as session, session.get(f"{app.url}/metrics") as r:
+    async with aiohttp.ClientSession() as session, session.get(f"{app.url}/metrics", headers=KEY) as r:
         text = await r.text()
     return samples(text)
 
@@ -259,7 +262,7 @@ async def test_ten_thousand_invented_names_make_no_series(plain, upstream):
 async def test_secrets_and_prompts_are_in_no_metric(app, upstream):
     upstream.script = [VALID]
     await ask(app, "age")
-    async with aiohttp.ClientSession() as session, session.get(f"{app.url}/metrics") as r:
+    async with aiohttp.ClientSession() as session, session.get(f"{app.url}/metrics", headers=KEY) as r:
         text = await r.text()
     assert not re.search(r"secret|How old|127\.0\.0\.1", text)
 
