@@ -10,9 +10,8 @@ from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 
 import orjson
-from aiohttp import web
 
-from proxy import edges
+from proxy import edges, serving
 from proxy.conversations import Conversations
 from proxy.counters import Counter
 from proxy.edges import Visit
@@ -24,8 +23,8 @@ from proxy.handlers.passthrough import passthrough
 from proxy.handlers.schemas import bind, refused_schema, schemas
 from proxy.handlers.usage import usage
 from proxy.health import Health
-from proxy.server import Server
 from proxy.services import Services, make_ready
+from proxy.serving.server import Server
 from proxy.shared_series import Share
 from proxy.snapshot import Snapshot
 from proxy.stores import open_limiter, open_store
@@ -49,7 +48,7 @@ from schemas.registry import SchemaRegistry
 
 log = logging.getLogger("tailrace")
 
-Handler = Callable[[Services, Visit], Awaitable[web.StreamResponse]]
+Handler = Callable[[Services, Visit], Awaitable[serving.Answer]]
 
 _EXCHANGES = frozenset({"chat/completions", "completions", "embeddings", "moderations"})
 """Endpoints that an exchange serves: one JSON object in, one model call out."""
@@ -80,7 +79,7 @@ class App:
         self._reloading = asyncio.Lock()
         self._store = store
         self._snapshot = snapshot
-        self._runner: web.ServerRunner | None = None
+        self._server: Server | None = None
         self.services: Services
 
     async def start(self) -> None:
@@ -108,24 +107,15 @@ class App:
         telemetry.know(self._snapshot.models)
         if self._share is not None:
             self.services.tasks.spawn(self._share.keep_writing(telemetry.families), name="share metrics")
-        self._runner = web.ServerRunner(
-            Server(
-                self.handle,
-                keepalive_timeout=75,
-                max_field_size=16_384,
-                max_line_size=16_384,
-                lingering_time=2,
-            )
+        server = self._snapshot.server
+        self._server = Server(
+            self.handle, max_connections=server.max_connections, head_timeout_s=server.header_timeout_s
         )
-        await self._runner.setup()
 
     async def listen(self, host: str, port: int) -> tuple[str, int]:
         """Accept connections; the address that was bound (port 0 picks one)."""
-        assert self._runner is not None
-        site = web.TCPSite(self._runner, host, port, backlog=1024, reuse_address=True)
-        await site.start()
-        bound: tuple[str, int] = self._runner.addresses[0][:2]
-        return bound
+        assert self._server is not None
+        return await self._server.listen(host, port)
 
     @property
     def reloadable(self) -> bool:
@@ -154,9 +144,8 @@ class App:
         """Take no new connections and wait for what is in work, at most `drain_s`; then end it with an error."""
         services = self.services
         services.draining = True
-        assert self._runner is not None
-        for site in list(self._runner.sites):
-            await site.stop()
+        assert self._server is not None
+        self._server.drain()
         deadline = time.monotonic() + services.ready.snapshot.server.drain_s
         while services.in_work and time.monotonic() < deadline:  # noqa: ASYNC110  an event would cost each request
             await asyncio.sleep(0.02)
@@ -166,21 +155,21 @@ class App:
 
     async def close(self) -> None:
         """Everything is stopped and the ledger is on the disk."""
-        if self._runner is not None:
-            await self._runner.cleanup()
+        if self._server is not None:
+            await self._server.close()
         services = self.services
         await services.tasks.close()
         for transport in services.transports.values():
             await transport.close()
         await services.store.close()
 
-    async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
+    async def handle(self, request: serving.Request) -> serving.Answer:
         """Answer one request, whatever happens."""
         services = self.services
         visit_id = edges.request_id()
         services.in_work += 1
         services.telemetry.request_began(visit_id)
-        response: web.StreamResponse | None = None
+        response: serving.Answer | None = None
         try:
             response = await self._answer(request, visit_id)
         finally:
@@ -188,11 +177,11 @@ class App:
             if response is None:
                 services.telemetry.request_ended(visit_id, None, CLIENT_LEFT)
             else:
-                route = response.headers.get("x-tailrace-route")
+                route = response.header("x-tailrace-route")
                 services.telemetry.request_ended(visit_id, route, response.status)
         return response
 
-    async def _answer(self, request: web.BaseRequest, visit_id: str) -> web.StreamResponse:
+    async def _answer(self, request: serving.Request, visit_id: str) -> serving.Answer:
         try:
             return await self._dispatch(request, visit_id)
         except ApiError as error:
@@ -211,10 +200,10 @@ class App:
             log.error("request %s failed: %s at %s", visit_id, type(error).__name__, _place(error))  # noqa: TRY400
             return self._refusal(request, visit_id, internal())
 
-    async def _dispatch(self, request: web.BaseRequest, visit_id: str) -> web.StreamResponse:
+    async def _dispatch(self, request: serving.Request, visit_id: str) -> serving.Answer:
         services = self.services
         path = request.path
-        headers = {n.lower(): v for n, v in request.headers.items()}
+        headers = request.headers
         if request.method == "OPTIONS":
             return edges.preflight(services.ready, headers)
         if path.startswith("/admin/"):
@@ -234,9 +223,9 @@ class App:
         visit = Visit(request, visit_id, path.removeprefix("/v1/").rstrip("/"), route, key, headers)
         response = await self._handler_of(visit)(services, visit)
         if not response.prepared:
-            for name in ("x-tailrace-request-id", "x-request-id"):
-                response.headers.setdefault(name, visit_id)
-            response.headers.update(edges.cors(services.ready, headers))
+            named = {name for name, _ in response.headers}
+            ours = [(n, visit_id) for n in ("x-tailrace-request-id", "x-request-id") if n not in named]
+            response.headers += ours + edges.cors(services.ready, headers)
         return response
 
     def _handler_of(self, visit: Visit) -> Handler:
@@ -259,8 +248,8 @@ class App:
         return passthrough
 
     async def _operation(
-        self, request: web.BaseRequest, path: str, visit_id: str, headers: Mapping[str, str]
-    ) -> web.Response:
+        self, request: serving.Request, path: str, visit_id: str, headers: Mapping[str, str]
+    ) -> serving.Response:
         if request.method not in ("GET", "HEAD"):
             raise not_found(f"There is nothing to {request.method} at this path.", code="unknown_url")
         if path == "/healthz":
@@ -279,7 +268,7 @@ class App:
             )
         raise not_found("There is nothing at this path; the API is below /v1/.", code="unknown_url")
 
-    def _refusal(self, request: web.BaseRequest, visit_id: str, error: ApiError) -> web.Response:
+    def _refusal(self, request: serving.Request, visit_id: str, error: ApiError) -> serving.Response:
         named = {n for n, _ in error.headers}
         headers = [("content-type", JSON), *error.headers, ("x-tailrace-request-id", visit_id)]
         if "x-request-id" not in named:
@@ -288,10 +277,7 @@ class App:
         headers += edges.cors(
             self.services.ready, {"origin": o} if (o := request.headers.get("origin")) else {}
         )
-        response = web.Response(status=error.status, body=error.body(), headers=headers)
-        if request.can_read_body and not request.content.at_eof():
-            response.force_close()  # what is left of the body is not worth reading
-        return response
+        return serving.Response(status=error.status, body=error.body(), headers=headers)
 
 
 def _place(error: BaseException) -> str:

@@ -8,8 +8,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from aiohttp import web
-
+from proxy import serving
 from proxy.services import Ready
 from proxy.snapshot import Key
 from proxy.wire.errors import NO_RETRY, ApiError, bad_request, too_large
@@ -17,11 +16,14 @@ from proxy.wire.errors import NO_RETRY, ApiError, bad_request, too_large
 _LOOPBACK = frozenset({"127.0.0.1", "::1", "::ffff:127.0.0.1"})
 
 
+_LOOPBACK_NAMES = _LOOPBACK | {"localhost"}
+
+
 @dataclass(frozen=True, slots=True)
 class Visit:
     """One request at our door. `path` is what follows `/v1`, without the route's prefix; `id` is our request id."""
 
-    request: web.BaseRequest
+    request: serving.Request
     id: str
     path: str
     route_in_path: str | None
@@ -33,7 +35,15 @@ class Visit:
         """Whether administration is allowed: a key with `admin: true`, or loopback while the proxy is open."""
         if self.key is not None:
             return self.key.admin
-        return self.request.remote in _LOOPBACK
+        # The name that was asked for counts as well: else a page of another site whose name leads to this
+        # machine, or everybody behind a reverse proxy on it, would be an administrator.
+        return self.request.remote in _LOOPBACK and _host_of(self.request) in _LOOPBACK_NAMES
+
+
+def _host_of(request: serving.Request) -> str:
+    """The host that the client asked for, without its port."""
+    host = request.host
+    return host[1:].partition("]")[0] if host.startswith("[") else host.rpartition(":")[0] or host
 
 
 def admin_only(visit: Visit) -> None:
@@ -86,7 +96,7 @@ def _shown(headers: Mapping[str, str]) -> str:
     return headers.get("x-api-key") or headers.get("api-key") or ""
 
 
-def check_length(request: web.BaseRequest, limit: int) -> None:
+def check_length(request: serving.Request, limit: int) -> None:
     """Refuse by the announced length, before a byte is read. Raises ApiError (413, 415)."""
     coding = request.headers.get("content-encoding", "identity").lower()
     if coding != "identity":
@@ -96,21 +106,23 @@ def check_length(request: web.BaseRequest, limit: int) -> None:
         raise too_large(limit)
 
 
-async def read_body(request: web.BaseRequest, limit: int, timeout_s: float) -> bytes:
+async def read_body(request: serving.Request, limit: int, timeout_s: float) -> bytes:
     """The whole body, bounded in size and in time. Raises ApiError (408, 413)."""
     check_length(request, limit)
+    if request.whole and request.size <= limit:  # nearly always: it came with the head
+        return request.take()
     parts: list[bytes] = []
     size = 0
     try:
         async with asyncio.timeout(timeout_s):
-            async for part in request.content.iter_any():
+            while part := await request.receive():
                 size += len(part)
                 if size > limit:
                     raise too_large(limit)
                 parts.append(part)
     except TimeoutError:
         raise late_body(timeout_s) from None
-    except web.RequestPayloadError:
+    except serving.BodyBroken:
         raise broken_body() from None
     return parts[0] if len(parts) == 1 else b"".join(parts)
 
@@ -139,7 +151,7 @@ def cors(ready: Ready, headers: Mapping[str, str]) -> list[tuple[str, str]]:
     ]
 
 
-def preflight(ready: Ready, headers: Mapping[str, str]) -> web.Response:
+def preflight(ready: Ready, headers: Mapping[str, str]) -> serving.Response:
     """The answer to a browser's OPTIONS. Without CORS it allows nothing."""
     grant = cors(ready, headers)
     if grant:
@@ -149,4 +161,4 @@ def preflight(ready: Ready, headers: Mapping[str, str]) -> web.Response:
             ("access-control-allow-headers", asked),
             ("access-control-max-age", "600"),
         ]
-    return web.Response(status=204, headers=grant)
+    return serving.Response(status=204, headers=grant)

@@ -4,8 +4,8 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 import orjson
-from aiohttp import web
 
+from proxy import serving
 from proxy.config.problems import ConfigRefused, Problem
 from proxy.edges import Visit, admin_only
 from proxy.wire.errors import JSON, NO_RETRY, ApiError, method_not_allowed, not_found
@@ -16,7 +16,7 @@ Reread = Callable[[], Awaitable[Sequence[str]]]
 MAX_PROBLEMS = 50
 
 
-async def admin(reread: Reread | None, visit: Visit) -> web.Response:
+async def admin(reread: Reread | None, visit: Visit) -> serving.Response:
     """Serve one `/admin/*` request. Raises ApiError: 401 and 403 before anything is looked at."""
     admin_only(visit)
     path, method = visit.request.path, visit.request.method
@@ -27,7 +27,7 @@ async def admin(reread: Reread | None, visit: Visit) -> web.Response:
     return await _reload(reread)
 
 
-async def _reload(reread: Reread | None) -> web.Response:
+async def _reload(reread: Reread | None) -> serving.Response:
     """Read the configuration file again. A broken one changes nothing and is told in full: 400."""
     if reread is None:
         message = (
@@ -59,5 +59,5 @@ def _problem(problem: Problem) -> dict[str, Any]:
     }
 
 
-def _json(value: Any) -> web.Response:
-    return web.Response(body=orjson.dumps(value), headers={"content-type": JSON})
+def _json(value: Any) -> serving.Response:
+    return serving.Response(body=orjson.dumps(value), headers={"content-type": JSON})

@@ -2,11 +2,10 @@
 
 import time
 
-from aiohttp import web
-
 from policies.chat import Usage
 from policies.money import usd_text
 from policies.saved import saved_by_cache
+from proxy import serving
 from proxy.cache import Answer
 from proxy.edges import Visit
 from proxy.listener import HEADERS
@@ -23,7 +22,7 @@ PROVIDER = "cache"
 
 async def again(
     services: Services, visit: Visit, ask: Ask, selected: Selected, answer: Answer
-) -> web.StreamResponse:
+) -> serving.Answer:
     """Deliver a kept answer; it costs nothing and is booked with what its call would have cost."""
     gain = saved_by_cache(answer.usage, selected.flagship.price)
     attempt_id = f"{visit.id}.1"
@@ -57,8 +56,8 @@ async def again(
         ("x-tailrace-cache", "hit"),
     ]
     if not answer.stream:
-        return web.Response(body=answer.body, headers=[("content-type", JSON), *headers])
-    response = web.StreamResponse(headers=[*HEADERS, *headers])
+        return serving.Response(body=answer.body, headers=[("content-type", JSON), *headers])
+    response = serving.StreamResponse(headers=[*HEADERS, *headers])
     await response.prepare(visit.request)
     await response.write(answer.body + frame(DONE))
     await response.write_eof()

@@ -4,8 +4,8 @@ import time
 from typing import Any
 
 import orjson
-from aiohttp import web
 
+from proxy import serving
 from proxy.edges import Visit
 from proxy.services import Ready, Services
 from proxy.upstreams.transport import TransportError
@@ -16,7 +16,7 @@ LISTING_S = 60.0
 """How long a provider's own list is believed."""
 
 
-async def models(services: Services, visit: Visit) -> web.Response:
+async def models(services: Services, visit: Visit) -> serving.Response:
     """All models, or the one that the path names. Raises ApiError (404)."""
     listed = await _listed(services, visit)
     name = visit.path.removeprefix("models").strip("/")
@@ -71,5 +71,5 @@ async def _ask(ready: Ready, provider: str) -> list[dict[str, Any]]:
     return [_model(row["id"], provider) | row for row in named]
 
 
-def _json(value: Any) -> web.Response:
-    return web.Response(body=orjson.dumps(value), headers={"content-type": JSON})
+def _json(value: Any) -> serving.Response:
+    return serving.Response(body=orjson.dumps(value), headers={"content-type": JSON})

@@ -4,9 +4,9 @@ import asyncio
 import time
 
 import orjson
-from aiohttp import web
 
 from policies.limits import BudgetMeter, BudgetRule
+from proxy import serving
 from proxy.services import Services
 from proxy.stores.base import StoreError
 from proxy.wire.errors import JSON
@@ -15,12 +15,12 @@ MAX_BUDGETS = 1_000
 """Budgets that metrics show; the ledger knows of all."""
 
 
-def healthz() -> web.Response:
+def healthz() -> serving.Response:
     """The process is alive."""
-    return web.Response(body=b'{"status":"ok"}', headers={"content-type": JSON})
+    return serving.Response(body=b'{"status":"ok"}', headers={"content-type": JSON})
 
 
-def readyz(services: Services) -> web.Response:
+def readyz(services: Services) -> serving.Response:
     """200 while requests may be sent here, else 503 with the reasons."""
     reasons = []
     if services.draining:
@@ -28,21 +28,21 @@ def readyz(services: Services) -> web.Response:
     if services.store.failed is not None:
         reasons.append(f"store: {services.store.failed}")
     body = {"status": "unavailable" if reasons else "ready", "reasons": reasons}
-    return web.Response(
+    return serving.Response(
         status=503 if reasons else 200, body=orjson.dumps(body), headers={"content-type": JSON}
     )
 
 
-async def metrics(services: Services) -> web.Response:
+async def metrics(services: Services) -> serving.Response:
     """Prometheus' text format. Written in a thread: with many models it takes longer than a request may wait."""
     now_ns = time.time_ns()
-    services.telemetry.budgets(await _meters(services, now_ns), now_ns)
+    services.telemetry.budgets(await meters(services, now_ns), now_ns)
     kind = "text/plain; version=0.0.4; charset=utf-8"
     body = await asyncio.to_thread(services.telemetry.render)
-    return web.Response(body=body, headers={"content-type": kind})
+    return serving.Response(body=body, headers={"content-type": kind})
 
 
-async def _meters(services: Services, now_ns: int) -> list[tuple[BudgetRule, BudgetMeter]]:
+async def meters(services: Services, now_ns: int) -> list[tuple[BudgetRule, BudgetMeter]]:
     """How far each budget of a key or route is spent; those that cannot be read now are left out."""
     try:
         return [(rule, await services.limiter.meter(rule, now_ns)) for rule in budget_rules(services)]

@@ -12,12 +12,12 @@ from dataclasses import replace
 from typing import Any
 
 import orjson
-from aiohttp import web
 
 from policies.cards import ModelCard
 from policies.chat import Failure, Usage
 from policies.ladder import Attempt
 from policies.money import cost_nanousd, usage_of
+from proxy import serving
 from proxy.edges import Visit, broken_body, check_length, late_body, read_body
 from proxy.handlers.completions import serve
 from proxy.planning import RESPONSES
@@ -38,7 +38,7 @@ NOT_OURS = frozenset({"content-type", "content-length", "content-disposition", "
 """Of the upstream's answer, beside the usual list: what describes the body."""
 
 
-async def passthrough(services: Services, visit: Visit) -> web.StreamResponse:
+async def passthrough(services: Services, visit: Visit) -> serving.Answer:
     """Relay one request. Raises ApiError where nothing was sent to the client yet."""
     ask, body = await _read(services, visit)
     if ask is not None and ask.endpoint == RESPONSES and not ask.stream and schema_of(ask.doc) is not None:
@@ -87,17 +87,17 @@ async def _read(services: Services, visit: Visit) -> tuple[Ask | None, Any]:
     return None, _bounded(request, limit, server.body_timeout_s)
 
 
-async def _bounded(request: web.BaseRequest, limit: int, timeout_s: float) -> AsyncIterator[bytes]:
+async def _bounded(request: serving.Request, limit: int, timeout_s: float) -> AsyncIterator[bytes]:
     """The body as it comes. Raises ApiError (400, 408, 413), which ends the call."""
     size = 0
     due = asyncio.get_running_loop().time() + timeout_s
     while True:
         try:
             async with asyncio.timeout_at(due):
-                part = await request.content.readany()
+                part = await request.receive()
         except TimeoutError:
             raise late_body(timeout_s) from None
-        except web.RequestPayloadError:
+        except serving.BodyBroken:
             raise broken_body() from None
         if not part:
             return
@@ -145,7 +145,7 @@ class _Relay:
         self._usage: Usage | None = None
         self._status = 0
 
-    async def run(self, upstream: OpenAIUpstream, body: Any) -> web.StreamResponse:
+    async def run(self, upstream: OpenAIUpstream, body: Any) -> serving.Answer:
         visit = self._visit
         request = visit.request
         started = time.monotonic()
@@ -170,7 +170,7 @@ class _Relay:
         status = "failed"
         response: Response | None = None
         try:
-            path, query = "/" + visit.path, request.rel_url.raw_query_string
+            path, query = "/" + visit.path, request.raw_query
             response = await upstream.send(request.method, path, query, headers, body)
             answer = await self._relay(response)
             status = "ok" if response.status < 400 else "failed"
@@ -182,14 +182,14 @@ class _Relay:
             self._settle(attempt_id, status, started)
         return answer
 
-    async def _relay(self, response: Response) -> web.StreamResponse:
+    async def _relay(self, response: Response) -> serving.Answer:
         visit = self._visit
         kept = [(n, v) for n, v in response.headers if n in NOT_OURS]
         passed = wire_headers.from_upstream(response.headers)
         named = any(n == "x-request-id" for n, _ in passed)
         ours = [("x-tailrace-request-id", visit.id), ("x-tailrace-route", self._route)]
         headers = [*kept, *passed, *([] if named else [("x-request-id", visit.id)]), *ours]
-        answer = web.StreamResponse(status=response.status, headers=headers)
+        answer = serving.StreamResponse(status=response.status, headers=headers)
         await answer.prepare(visit.request)
         content_type = response.header("content-type") or ""
         reader = _UsageReader(content_type)

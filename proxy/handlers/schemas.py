@@ -7,9 +7,9 @@ import time
 from typing import Any
 
 import orjson
-from aiohttp import web
 
 from policies.route import Repair
+from proxy import serving
 from proxy.edges import Visit, admin_only, read_body
 from proxy.services import Services
 from proxy.stores.base import Binding
@@ -33,7 +33,7 @@ def refused_schema(error: SchemaRefused, param: str | None = None) -> ApiError:
     return ApiError(400, f"The {error}.", "invalid_schema", param=param, extra=extra, headers=NO_RETRY)
 
 
-async def schemas(services: Services, visit: Visit) -> web.Response:
+async def schemas(services: Services, visit: Visit) -> serving.Response:
     """Serve `/v1/schemas...`. Raises ApiError."""
     parts = [p for p in visit.path.split("/")[1:] if p]
     method = visit.request.method
@@ -47,7 +47,7 @@ async def schemas(services: Services, visit: Visit) -> web.Response:
     raise method_not_allowed(method, f"/v1/{visit.path}", "GET, PUT, DELETE, POST .../test")
 
 
-def _get(services: Services, parts: list[str]) -> web.Response:
+def _get(services: Services, parts: list[str]) -> serving.Response:
     if not parts:
         configured = [
             {"name": n, "version": c.version, "source": "config"}
@@ -66,7 +66,7 @@ def _get(services: Services, parts: list[str]) -> web.Response:
     return _json({"name": name, "version": found.version, "versions": versions, "schema": found.schema})
 
 
-async def _put(services: Services, visit: Visit, name: str) -> web.Response:
+async def _put(services: Services, visit: Visit, name: str) -> serving.Response:
     schema = await _json_body(visit, MAX_SCHEMA_BYTES)
     try:
         compiled = compile_schema(schema)
@@ -82,7 +82,7 @@ async def _put(services: Services, visit: Visit, name: str) -> web.Response:
     return _json(answer, 201 if new else 200)
 
 
-async def _delete(services: Services, _visit: Visit, name: str) -> web.Response:
+async def _delete(services: Services, _visit: Visit, name: str) -> serving.Response:
     if services.registered.get(name) is None:
         raise _unknown(name, None)
     await services.store.delete_schema(name)
@@ -91,7 +91,7 @@ async def _delete(services: Services, _visit: Visit, name: str) -> web.Response:
     return _json({"name": name, "deleted": True})
 
 
-async def bind(services: Services, visit: Visit) -> web.Response:
+async def bind(services: Services, visit: Visit) -> serving.Response:
     """Serve `PUT` and `DELETE /v1/routes/{route}/schema`. Raises ApiError."""
     parts = visit.path.split("/")
     method = visit.request.method
@@ -119,7 +119,7 @@ async def bind(services: Services, visit: Visit) -> web.Response:
     return _json({"route": route, "schema": name, "version": version})
 
 
-async def _test(services: Services, visit: Visit, name: str) -> web.Response:
+async def _test(services: Services, visit: Visit, name: str) -> serving.Response:
     """What the repair would do to a text, step by step."""
     wanted = await _json_body(visit, MAX_TEST_BYTES)
     text = wanted.get("text") if isinstance(wanted, dict) else None
@@ -164,5 +164,5 @@ def _unknown(name: str, version: str | None) -> ApiError:
     return not_found(f"There is no schema {what}.", code="schema_not_found", param="schema")
 
 
-def _json(value: Any, status: int = 200) -> web.Response:
-    return web.Response(status=status, body=orjson.dumps(value), headers={"content-type": JSON})
+def _json(value: Any, status: int = 200) -> serving.Response:
+    return serving.Response(status=status, body=orjson.dumps(value), headers={"content-type": JSON})

@@ -7,9 +7,9 @@ from datetime import UTC, datetime
 from typing import Any, get_args
 
 import orjson
-from aiohttp import web
 
 from policies.money import usd_text
+from proxy import serving
 from proxy.edges import Visit, admin_only
 from proxy.services import Services
 from proxy.stores.base import Figures, Group
@@ -21,7 +21,7 @@ DAY_NS = 86_400 * 10**9
 _UNIX = re.compile(r"\d{1,12}(\.\d{1,9})?")
 
 
-async def usage(services: Services, visit: Visit) -> web.StreamResponse:
+async def usage(services: Services, visit: Visit) -> serving.Answer:
     """Sums over attempts begun in [from, to), by default the last 30 days. Raises ApiError (400, 403)."""
     admin_only(visit)
     query = visit.request.query
@@ -41,7 +41,7 @@ async def usage(services: Services, visit: Visit) -> web.StreamResponse:
         "data": [{**of, **figures_of(figures)} for of, figures in report.rows],
         "total": figures_of(report.total),
     }
-    return web.Response(body=orjson.dumps(body), headers={"content-type": JSON})
+    return serving.Response(body=orjson.dumps(body), headers={"content-type": JSON})
 
 
 def figures_of(figures: Figures) -> Mapping[str, Any]:
@@ -60,9 +60,9 @@ def figures_of(figures: Figures) -> Mapping[str, Any]:
     }
 
 
-async def _csv(services: Services, visit: Visit, since: int, until: int) -> web.StreamResponse:
+async def _csv(services: Services, visit: Visit, since: int, until: int) -> serving.Answer:
     name = 'attachment; filename="usage.csv"'
-    response = web.StreamResponse(
+    response = serving.StreamResponse(
         headers={"content-type": "text/csv; charset=utf-8", "content-disposition": name}
     )
     await response.prepare(visit.request)

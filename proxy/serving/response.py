@@ -1,0 +1,112 @@
+"""Answers: whole ones, whose head and body go out in one write, and those that are written piece by piece."""
+
+from collections.abc import Iterable, Mapping
+from http import HTTPStatus
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from proxy.serving.connection import Connection
+    from proxy.serving.request import Request
+
+Headers = Iterable[tuple[str, str]] | Mapping[str, str]
+
+_STATUS_LINES = {s.value: f"HTTP/1.1 {s.value} {s.phrase}\r\n" for s in HTTPStatus}
+_BODILESS = frozenset({204, 304})
+
+
+def head(status: int, headers: list[tuple[str, str]], framing: str) -> bytes:
+    """The bytes of an answer's head; `framing` are the lines that the server itself writes.
+
+    Raises ValueError where a value holds what would end its line: it would be read as another header.
+    """
+    line = _STATUS_LINES.get(status) or f"HTTP/1.1 {status} \r\n"
+    lines = "".join([f"{name}: {value}\r\n" for name, value in headers])
+    data = f"{line}{lines}{framing}\r\n".encode("utf-8", "replace")
+    ends = len(headers) + framing.count("\n") + 2
+    if data.count(b"\n") != ends or data.count(b"\r") != ends or b"\0" in data:
+        raise ValueError("a header of the answer holds a character that ends its line")
+    return data
+
+
+class Response:
+    """A whole answer. The server writes it when the handler has given it back."""
+
+    __slots__ = ("body", "headers", "status")
+    prepared = False
+
+    def __init__(self, *, status: int = 200, body: bytes = b"", headers: Headers = ()) -> None:
+        self.status = status
+        self.body = body
+        self.headers = list(headers.items() if isinstance(headers, Mapping) else headers)
+
+    def header(self, name: str) -> str | None:
+        """The first value of `name` (lower case)."""
+        return next((v for n, v in self.headers if n == name), None)
+
+    def encode(self, framing: str, *, bodiless: bool = False) -> bytes:
+        """Head and body. `framing`: the server's own lines; `bodiless`: the answer to HEAD."""
+        body = self.body
+        if self.status in _BODILESS:
+            return head(self.status, self.headers, framing)
+        data = head(self.status, self.headers, f"content-length: {len(body)}\r\n{framing}")
+        return data if bodiless else data + body
+
+
+class StreamResponse:
+    """An answer that is written piece by piece: `prepare`, `write` as often as needed, `write_eof`."""
+
+    __slots__ = ("_bodiless", "_chunked", "_connection", "ended", "headers", "status")
+
+    def __init__(self, *, status: int = 200, headers: Headers = ()) -> None:
+        self.status = status
+        self.headers = list(headers.items() if isinstance(headers, Mapping) else headers)
+        self.ended = False
+        self._connection: Connection | None = None
+        self._chunked = False
+        self._bodiless = False
+
+    @property
+    def prepared(self) -> bool:
+        """Whether the head is out."""
+        return self._connection is not None
+
+    def header(self, name: str) -> str | None:
+        """The first value of `name` (lower case)."""
+        return next((v for n, v in self.headers if n == name), None)
+
+    async def prepare(self, request: "Request") -> None:
+        """Send the head. Raises ConnectionError when the client left."""
+        self._connection = connection = request.connection
+        framed = self.header("content-length") is not None
+        self._bodiless = request.method == "HEAD" or self.status in _BODILESS
+        self._chunked = not framed and not self._bodiless and request.version == "1.1"
+        if not framed and not self._chunked and not self._bodiless:
+            request.keep_alive = False  # HTTP/1.0: the end of the connection is the end of the answer
+        framing = "transfer-encoding: chunked\r\n" if self._chunked else ""
+        connection.write(head(self.status, self.headers, framing + connection.framing(request)))
+
+    async def write(self, data: bytes) -> None:
+        """Send a piece. Waits while the client is slow; raises ConnectionError when it left."""
+        connection = self._connection
+        assert connection is not None, "prepare comes first"
+        if data and not self._bodiless:
+            connection.write(b"%x\r\n%b\r\n" % (len(data), data) if self._chunked else data)
+        if connection.drained is not None:
+            await connection.drained
+
+    async def write_eof(self, data: bytes = b"") -> None:
+        """Send the last piece, if any, and the end."""
+        connection = self._connection
+        assert connection is not None, "prepare comes first"
+        if self._bodiless:
+            data = b""
+        elif self._chunked:
+            data = b"%x\r\n%b\r\n0\r\n\r\n" % (len(data), data) if data else b"0\r\n\r\n"
+        if data:
+            connection.write(data)
+        self.ended = True
+        if connection.drained is not None:
+            await connection.drained
+
+
+Answer = Response | StreamResponse

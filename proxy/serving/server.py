@@ -1,0 +1,110 @@
+"""Who listens: makes a connection for each client, counts them, and ends them all."""
+
+import asyncio
+import resource
+import socket
+import time
+from collections.abc import Awaitable, Callable
+from email.utils import formatdate
+
+from proxy.serving.connection import Connection
+from proxy.serving.request import Request
+from proxy.serving.response import Answer, Response
+from proxy.wire.errors import JSON, NO_RETRY, ApiError
+
+Handler = Callable[[Request], Awaitable[Answer]]
+BACKLOG = 1024
+KEEP_ALIVE_S = 75.0
+
+
+class Server:
+    """Hands each request to `handler`, in a task of its own that is cancelled when its client leaves."""
+
+    def __init__(
+        self,
+        handler: Handler,
+        *,
+        max_connections: int,
+        head_timeout_s: float,
+        keep_alive_s: float = KEEP_ALIVE_S,
+    ) -> None:
+        """More than `max_connections`, or than files may be open for, are refused with 503."""
+        self.handler = handler
+        self._loop = asyncio.get_running_loop()
+        self._connections: set[Connection] = set()
+        self._listening: list[asyncio.Server] = []
+        self._date = (0, "")
+        files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+        # Each client may need a connection to a provider as well; the rest is for the ledger and its kin.
+        self.max_connections = min(max_connections, max(16, files * 9 // 20))
+        self.head_timeout_s = head_timeout_s
+        self.keep_alive_s = keep_alive_s
+        self.draining = False
+
+    async def listen(self, host: str, port: int) -> tuple[str, int]:
+        """Accept connections; gives the address that was bound (port 0 picks one)."""
+        server = await self._loop.create_server(
+            self._connection, host, port, backlog=BACKLOG, reuse_address=True
+        )
+        self._listening.append(server)
+        bound: tuple[str, int] = server.sockets[0].getsockname()[:2]
+        return bound
+
+    async def listen_on(self, bound: socket.socket) -> None:
+        """Accept connections on a socket that is bound already."""
+        server = await self._loop.create_server(self._connection, sock=bound, backlog=BACKLOG)
+        self._listening.append(server)
+
+    def _connection(self) -> Connection:
+        return Connection(self, self._loop)
+
+    def drain(self) -> None:
+        """Accept no more connections; those that are idle close, the others with their next answer."""
+        self.draining = True
+        for server in self._listening:
+            server.close()
+        self._listening.clear()
+        for connection in list(self._connections):
+            connection.close_if_idle()
+
+    async def close(self) -> None:
+        """All connections are closed, all handlers have ended."""
+        self.drain()
+        in_work = [c.request for c in self._connections]
+        tasks = [r.task for r in in_work if r is not None and r.task is not None]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        for connection in list(self._connections):
+            connection.abort()
+        await asyncio.sleep(0)  # sockets are closed in the loop's next round
+
+    # What connections ask for
+
+    def joined(self, connection: Connection) -> bool:
+        """A client has come; False when it is one too many."""
+        self._connections.add(connection)
+        return len(self._connections) <= self.max_connections
+
+    def left(self, connection: Connection) -> None:
+        """A client is gone."""
+        self._connections.discard(connection)
+
+    def refusal(self, status: int, why: str) -> Response:
+        """An answer in OpenAI's shape to what no handler has seen."""
+        if status == 503:
+            error = ApiError(503, why, "overloaded", type="server_error", headers=(("retry-after", "1"),))
+        elif status >= 500 and status not in (501, 505):
+            error = ApiError(status, why, "internal_error", type="server_error")
+        elif status == 408:
+            error = ApiError(status, why, "request_timeout")
+        else:
+            error = ApiError(status, why, "invalid_request", headers=NO_RETRY)
+        return Response(status=status, body=error.body(), headers=[("content-type", JSON), *error.headers])
+
+    def date_line(self) -> str:
+        """The header `date`, made once per second."""
+        now = int(time.time())
+        if self._date[0] != now:
+            self._date = (now, f"date: {formatdate(now, usegmt=True)}\r\n")
+        return self._date[1]
