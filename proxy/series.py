@@ -86,6 +86,10 @@ class _Family:
                 told[labels] = self._merged(told[labels], value) if labels in told else value
         return told
 
+    def values_with(self, others: Iterable[Told]) -> Iterable[tuple[Labels, Any]]:
+        """Label values and what was counted, those of others added to ours."""
+        return [(tuple(self._values(labels)), told) for labels, told in self.told_with(others).items()]
+
     def shown(self, told: Mapping[str, Any]) -> Metric:
         """What `told_with` gave, as prometheus_client knows it."""
         raise NotImplementedError

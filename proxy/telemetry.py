@@ -225,6 +225,16 @@ class Telemetry:
             for gone in family.cells.keys() - named:
                 del family.cells[gone]
 
+    def answers_by_route(self) -> dict[str, dict[str, float]]:
+        """Exchanges of all workers by route and by what their schema came to. May run in a thread."""
+        family = self.families.answers
+        others = self.share.others() if self.share is not None else []
+        found: dict[str, dict[str, float]] = {}
+        for (route, _, schema), count in family.values_with(other.get(family.name, {}) for other in others):
+            words = found.setdefault(route, {})
+            words[schema] = words.get(schema, 0) + count
+        return found
+
     def collect(self) -> Iterable[Metric]:
         """For prometheus_client: every family, all workers together."""
         others = self.share.others() if self.share is not None else []
