@@ -16,6 +16,8 @@ UNKNOWN_MAX_OUTPUT = 16_384
 """Tokens of an answer whose model and request name no limit; more is cut where a budget applies."""
 LEAST_OUTPUT = 16
 """A call that may not even write this much is not worth its prompt."""
+_BOUNDS = ("max_completion_tokens", "max_tokens", "max_output_tokens")
+_WRITE_NOTHING = frozenset({"embeddings", "moderations"})
 
 Rules = tuple[BudgetRule | RateRule, ...]
 
@@ -38,13 +40,32 @@ def rules_of(key: Key | None, route: Route, run: str | None) -> tuple[Rules, Rul
     return tuple(once), tuple(each)
 
 
-def asked_output(doc: Mapping[str, Any], card: ModelCard) -> int:
+def asked_output(doc: Mapping[str, Any], card: ModelCard, endpoint: str = "chat/completions") -> int:
     """The most tokens that an answer to this request can have, all its choices together."""
-    asked = doc.get("max_completion_tokens", doc.get("max_tokens"))
-    known = card.max_output_tokens or UNKNOWN_MAX_OUTPUT
-    one = asked if isinstance(asked, int) and not isinstance(asked, bool) and asked > 0 else known
-    choices = doc.get("n")
-    return one * (choices if isinstance(choices, int) and 0 < choices <= 128 else 1)
+    if endpoint in _WRITE_NOTHING:
+        return 0
+    asked = next((n for name in _BOUNDS if (n := _count(doc.get(name))) > 0), None)
+    return (asked or card.max_output_tokens or UNKNOWN_MAX_OUTPUT) * choices_of(doc)
+
+
+def choices_of(doc: Mapping[str, Any]) -> int:
+    """How many answers are written, the ones that are only compared (`best_of`) included."""
+    return min(128, max(1, _count(doc.get("n")), _count(doc.get("best_of"))))
+
+
+def _count(value: Any) -> int:
+    return value if isinstance(value, int) and not isinstance(value, bool) else 0
+
+
+def with_bound(doc: Mapping[str, Any], endpoint: str, tokens: int, *, newer: bool) -> dict[str, int]:
+    """The change to a request that keeps its answer within `tokens`, all choices together.
+
+    `newer`: the provider knows `max_completion_tokens`.
+    """
+    each = max(1, tokens // choices_of(doc))
+    if endpoint == "responses":
+        return {"max_output_tokens": each}
+    return {"max_completion_tokens" if newer or "max_completion_tokens" in doc else "max_tokens": each}
 
 
 async def admit(limiter: Limiter, rules: Rules) -> Failure | None:
@@ -61,22 +82,27 @@ async def hold(
     card: ModelCard,
     input_tokens: int,
     output_tokens: int,
+    choices: int = 1,
 ) -> Granted | Failure:
     """Hold what one call may cost at most. It may be granted less, and then has to stop there."""
     worst = worst_cost_nanousd(input_tokens, output_tokens, card.price)
-    least = worst_cost_nanousd(input_tokens, min(LEAST_OUTPUT, output_tokens), card.price)
+    least = worst_cost_nanousd(input_tokens, min(LEAST_OUTPUT * choices, output_tokens), card.price)
     claim = Claim(worst, input_tokens + output_tokens, least)
     found = await limiter.reserve(rules, claim, time.time_ns())
     return refusal_of(found) if isinstance(found, Refused) else found
 
 
 def ceiling(granted: Granted, card: ModelCard, input_tokens: int, output_tokens: int) -> int | None:
-    """The tokens that the answer may have within the grant; None where it needs no watching."""
+    """The tokens that the answer may have within the grant; None where no budget or price asks.
+
+    Where the grant pays for less than `output_tokens`, one token is kept back: a stream is cut at the first
+    token beyond its ceiling, which is billed all the same.
+    """
     if granted.nanousd is None or card.price is None or card.price.output == 0:
         return None
     prompt = worst_cost_nanousd(input_tokens, 0, card.price) or 0
-    tokens = max(1, (granted.nanousd - prompt) * 1_000 // card.price.output)
-    return tokens if tokens < output_tokens else None
+    paid = (granted.nanousd - prompt) * 1_000 // card.price.output
+    return output_tokens if paid >= output_tokens else max(1, paid - 1)
 
 
 def refusal_of(refused: Refused) -> Failure:

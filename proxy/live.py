@@ -11,11 +11,11 @@ from policies.chat import Failure, Reply, Usage
 from policies.contract import NO_VERDICT, Contract, Verdict, judge, judge_patch
 from policies.ladder import Again, Attempt
 from policies.limits import Granted
-from policies.money import cost_nanousd
+from policies.money import cost_nanousd, worst_cost_nanousd
 from policies.patching import Patch
 from policies.saved import Saved, Spent, saved
 from policies.structure import AS_ASKED, NOT_SEEN, Shaped, Structure, shape, structure_for
-from proxy.budgets import Rules, asked_output, ceiling, hold
+from proxy.budgets import Rules, asked_output, ceiling, choices_of, hold, with_bound
 from proxy.cache import Answer
 from proxy.exchange import Order, Outcome
 from proxy.health import Ticket
@@ -136,18 +136,24 @@ class Live:
             changes[self._messages_in] = list(messages)
         if self._ask.stream and provider.stream_usage and not self._ask.include_usage:
             changes["stream_options"] = (self._ask.doc.get("stream_options") or {}) | {"include_usage": True}
-        most = await self._hold(order, card, messages) if self._rules else None
+        prompt, tools = self._ask.messages if messages is None else messages, self._tools
+        most = await self._hold(order, card, prompt, tools) if self._rules else None
         if isinstance(most, Failure):
             return most
-        if most is not None:
-            newer = upstream.family == "openai-strict" or "max_completion_tokens" in self._ask.doc
-            changes["max_completion_tokens" if newer else "max_tokens"] = most
+        try:
+            if most is not None and most < asked_output(self._ask.doc, card, self._ask.endpoint):
+                newer = upstream.family == "openai-strict"
+                changes |= with_bound(self._ask.doc, self._ask.endpoint, most, newer=newer)
+            body = edit(self._ask.body, self._ask.doc, changes)
+            self._begin(order, card, upstream_name, self._reserved(order, card, len(body), prompt))
+        except BaseException:  # no call is made, and what was held for it is free again
+            self._release(order.number, 0, 0)
+            raise
         self.progress = {"attempt": order.number, "model": order.model, "purpose": order.purpose}
-        self._begin(order, card, upstream_name)
         self.last_call = ChatCall(
             upstream,
             self._ask.endpoint,
-            edit(self._ask.body, self._ask.doc, changes),
+            body,
             self._passed,
             stream=self._ask.stream,
             keep_text=self._contract.binds,
@@ -156,29 +162,57 @@ class Live:
             as_tool=shaped.as_tool,
             added=tuple(shaped.changes),
             ceiling=most,
+            count=lambda: self._services.counter.at_once(prompt, tools) if self._chat else None,
         )
         self.first_call = self.first_call or self.last_call
         return self.last_call
 
+    @property
+    def _chat(self) -> bool:
+        return self._ask.endpoint == "chat/completions"
+
+    @property
+    def _tools(self) -> Sequence[Any]:
+        tools = self._ask.doc.get("tools")
+        return tools if isinstance(tools, list) else ()
+
     async def _hold(
-        self, order: Order, card: ModelCard, messages: Sequence[Mapping[str, Any]] | None
+        self, order: Order, card: ModelCard, prompt: Sequence[Mapping[str, Any]], tools: Sequence[Any]
     ) -> int | Failure | None:
         """Hold the call's worst case; the tokens its answer has to stop at, where it was granted less."""
-        tools = self._ask.doc.get("tools")
-        prompt = self._ask.messages if messages is None else messages
-        if self._ask.endpoint == "chat/completions":
-            counted = await self._services.counter.measure(prompt, tools if isinstance(tools, list) else ())
-            input_tokens = counted.total
+        if self._chat:
+            input_tokens = (await self._services.counter.measure(prompt, tools)).total
         else:
             input_tokens = len(self._ask.body)  # a token is never shorter than a byte
-        output_tokens = asked_output(self._ask.doc, card)
-        granted = await hold(self._services.limiter, self._rules, card, input_tokens, output_tokens)
+        doc = self._ask.doc
+        output_tokens = asked_output(doc, card, self._ask.endpoint)
+        choices = choices_of(doc)
+        granted = await hold(self._services.limiter, self._rules, card, input_tokens, output_tokens, choices)
         if isinstance(granted, Failure):
             return granted
         self._granted[order.number] = granted
         return ceiling(granted, card, input_tokens, output_tokens)
 
-    def _begin(self, order: Order, card: ModelCard, upstream_name: str) -> None:
+    def _release(self, number: int, cost_nanousd: int | None, tokens: int) -> None:
+        """What was held for a call is given back, and what it did cost is charged."""
+        granted = self._granted.pop(number, None)
+        if granted is not None:
+            self._services.limiter.settle(granted, cost_nanousd, tokens)
+
+    def _reserved(
+        self, order: Order, card: ModelCard, body_bytes: int, prompt: Sequence[Mapping[str, Any]]
+    ) -> int | None:
+        """The most that the call can cost, in nano-USD: what is booked of it should this process die."""
+        granted = self._granted.get(order.number)
+        if granted is not None and granted.nanousd is not None:
+            return granted.nanousd
+        if card.price is None:
+            return None
+        bound = self._services.counter.at_most(body_bytes, prompt if self._chat else ())
+        output_tokens = asked_output(self._ask.doc, card, self._ask.endpoint)
+        return worst_cost_nanousd(min(bound, card.window_tokens or bound), output_tokens, card.price)
+
+    def _begin(self, order: Order, card: ModelCard, upstream_name: str, reserved: int | None) -> None:
         controls = self._ask.controls
         self._services.store.begin(
             stores.Attempt(
@@ -195,7 +229,7 @@ class Live:
                 order.number,
                 order.purpose,
                 self._ask.stream,
-                held.nanousd if (held := self._granted.get(order.number)) is not None else None,
+                reserved,
             )
         )
 
@@ -245,9 +279,7 @@ class Live:
         target = self._selected.target(attempt.model)
         if (ticket := self._tickets.pop(attempt.number, None)) is not None:
             self._services.health.ended(ticket, attempt.failure, self.now())
-        cost = None if attempt.usage is None else cost_nanousd(attempt.usage, target.card.price)
-        if attempt.usage is None and target.card.price is not None:
-            cost = 0
+        cost = 0 if attempt.usage is None else cost_nanousd(attempt.usage, target.card.price)
         attempt = replace(attempt, cost_nanousd=cost)
         delivered = attempt.failure is None and attempt.verdict.acceptable
         self._spent.append(Spent(attempt.purpose, attempt.usage or _NOTHING, target.card.price))
@@ -274,10 +306,8 @@ class Live:
                 else (attempt.first_byte_s - attempt.started_s) * 1000,
             ),
         )
-        granted = self._granted.pop(attempt.number, None)
-        if granted is not None:
-            usage = attempt.usage or _NOTHING
-            self._services.limiter.settle(granted, cost, usage.input_tokens + usage.output_tokens)
+        usage = attempt.usage or _NOTHING
+        self._release(attempt.number, cost, usage.input_tokens + usage.output_tokens)
         self._observe(target.card.alias, attempt)
         self._services.telemetry.attempt_ended(
             self._id, self._selected.route.name, target.card, self._ask.endpoint, attempt, self._waited_s

@@ -5,12 +5,13 @@ DeepSeek, and Gemini's and Anthropic's compatible endpoints differ in base URL, 
 """
 
 import time
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
 from typing import Any
 from urllib.parse import urlencode
 
 from policies.chat import Failure, Reply, Usage
+from policies.money import usage_of
 from proxy.snapshot import Provider
 from proxy.upstreams.transport import (
     SLOWEST_BYTES_S,
@@ -22,7 +23,17 @@ from proxy.upstreams.transport import (
 )
 from proxy.wire import headers as wire_headers
 from proxy.wire.body import dump
-from proxy.wire.chat import Accumulator, Chunk, Piece, Unreadable, Whole, as_events, read_object, read_reply
+from proxy.wire.chat import (
+    CHARS_PER_TOKEN,
+    Accumulator,
+    Chunk,
+    Piece,
+    Unreadable,
+    Whole,
+    as_events,
+    read_object,
+    read_reply,
+)
 from proxy.wire.errors import complete_error_body
 from proxy.wire.responses import read_response
 from proxy.wire.sse import Splitter, TooLong, frame
@@ -33,8 +44,6 @@ MAX_REPLY_BYTES = 32 * 1024 * 1024
 MAX_ERROR_BYTES = 64 * 1024
 _WITH_CHOICES = frozenset({"chat/completions", "completions"})
 _HEAD = ("id", "object", "created", "model", "system_fingerprint", "service_tier")
-_CHARS_PER_TOKEN = 4
-"""For estimates where nothing was counted: OpenAI's rule of thumb for English text."""
 
 
 class OpenAIUpstream:
@@ -101,7 +110,9 @@ class ChatCall:
         as_tool: bool = False,
         added: Sequence[str] = (),
         ceiling: int | None = None,
+        count: Callable[[], int | None] = lambda: None,
     ) -> None:
+        """`count` tells the prompt's tokens where the upstream does not and they can be told at once."""
         self._upstream = upstream
         self._endpoint = endpoint
         self._body = body
@@ -111,11 +122,13 @@ class ChatCall:
         self._as_tool = as_tool
         self._added = added
         self._ceiling = ceiling
+        self._count = count
         self.model = model
         self._gathered = Accumulator(keep_text=keep_text)
         self._response: Response | None = None
         self._result: Reply | Failure = Failure("broken", "the call was not made")
         self._sent = False
+        """Whether the upstream may have begun to work, and so may bill."""
         self._waited_s = 0.0
         self._waits_since_s: float | None = None
         self.first_byte_s: float | None = None
@@ -143,7 +156,8 @@ class ChatCall:
             self.first_byte_s = self._goes_on()
             self.reply_headers = wire_headers.from_upstream(response.headers)
             if response.status != 200:
-                self._result = await refusal(response, self.reply_headers, self._added)
+                self._sent = False
+                self._result, self._gathered.usage = await refusal(response, self.reply_headers, self._added)
             elif (response.header("content-type") or "").startswith("text/event-stream"):
                 async with aclosing(self._events(response)) as batches:
                     async for batch in batches:
@@ -156,7 +170,7 @@ class ChatCall:
                 if self._stream and isinstance(self._result, Reply):
                     yield self._replayed(self._result)
         except TransportError as error:
-            self._sent = error.sent
+            self._sent = self._sent and error.sent
             # A stream that has said its finish_reason is whole, however its connection ended.
             whole = self._gathered.finished
             self._result = self._gathered.reply(None) if whole else _transport_failure(error)
@@ -171,6 +185,7 @@ class ChatCall:
         read = read_response if self._endpoint == "responses" else read_reply
         reply = read(dump(untool(read_object(body))) if self._as_tool else body)
         assert isinstance(reply.original, Whole)
+        self._gathered.usage = reply.usage
         if not reply.choices and reply.original.doc.get("error") is not None:
             message, error = complete_error_body(body, 502)
             return Failure("status", message, 502, retryable=True, body=error or b"")
@@ -281,20 +296,22 @@ class ChatCall:
         return self._gathered.reply(None)
 
     def usage(self) -> Usage | None:
-        """Reported tokens; else an estimate, for what a cut stream has spent all the same."""
-        result = self._result
-        if isinstance(result, Reply) and result.usage is not None:
-            return result.usage
-        if self._gathered.usage is not None:
-            return self._gathered.usage
-        if not self._sent or (isinstance(result, Failure) and result.kind == "status"):
-            return None
-        written = self._gathered.characters
-        if isinstance(result, Reply) and not written:
-            written = sum(
-                len(c.text or "") + sum(len(t.arguments) for t in c.tool_calls) for c in result.choices
-            )
-        return Usage(_prompt_tokens(self._body), -(-written // _CHARS_PER_TOKEN), reported=False)
+        """Tokens spent: reported, else estimated, also of what failed or was given up. None where none were."""
+        found = self._gathered.spent
+        if found is not None or not self._sent:
+            return found
+        count = self._count()
+        prompt = _tokens_of(len(self._body)) if count is None else count
+        return Usage(prompt, self._gathered.tokens or self._written_whole(), reported=False)
+
+    def _written_whole(self) -> int:
+        """About how many tokens a whole answer has."""
+        if not isinstance(self._result, Reply):
+            return 0
+        choices = self._result.choices
+        return _tokens_of(
+            sum(len(c.text or "") + sum(len(t.arguments) for t in c.tool_calls) for c in choices)
+        )
 
     @property
     def waited_s(self) -> float:
@@ -321,23 +338,31 @@ class ChatCall:
 
 async def refusal(
     response: Response, headers: tuple[tuple[str, str], ...], added: Sequence[str] = ()
-) -> Failure:
-    """An answer that is not 200, as a failure that keeps what the upstream said.
+) -> tuple[Failure, Usage | None]:
+    """An answer that is not 200, as a failure that keeps what the upstream said; and what it says it billed.
 
     `added` are members that we put into the request: a refusal that names one is `unsupported`.
     """
     status = response.status
     body = await response.read(MAX_ERROR_BYTES)
     if status < 400:  # a redirect followed with a key would hand it to a stranger
-        return Failure("malformed", f"The upstream answered {status}, which is not followed.")
+        return Failure("malformed", f"The upstream answered {status}, which is not followed."), None
+    usage = _usage_in(body) if b'"usage"' in body else None
     message, whole = complete_error_body(body, status)
     if status in (400, 422) and any(name in message for name in added):
-        return Failure("unsupported", message, status, True, 0.0, body=whole or b"", headers=headers)
+        return Failure("unsupported", message, status, True, 0.0, body=whole or b"", headers=headers), usage
     said = dict(headers)
     wish = said.get("x-should-retry")
     retryable = wish != "false" and (status in (408, 409, 429) or status >= 500)
     after = wire_headers.retry_after_s(said, time.time())
-    return Failure("status", message, status, retryable, after, whole or b"", headers=headers)
+    return Failure("status", message, status, retryable, after, whole or b"", headers=headers), usage
+
+
+def _usage_in(body: bytes) -> Usage | None:
+    try:
+        return usage_of(read_object(body).get("usage"))
+    except Unreadable:
+        return None
 
 
 def _transport_failure(error: TransportError) -> Failure:
@@ -347,8 +372,8 @@ def _transport_failure(error: TransportError) -> Failure:
     )
 
 
-def _prompt_tokens(body: bytes) -> int:
-    return -(-len(body) // _CHARS_PER_TOKEN)
+def _tokens_of(characters: int) -> int:
+    return -(-characters // CHARS_PER_TOKEN)
 
 
 def _without_null_usage(data: bytes) -> bytes:

@@ -5,7 +5,7 @@ What a reply holds beyond the parts we know is kept: only the text that was mend
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import orjson
@@ -18,6 +18,10 @@ from proxy.wire.sse import DONE, frame
 
 MOST_CHARS_PER_TOKEN = 8
 """Words of prose are rarely longer; only bounds what must not be exceeded."""
+CHARS_PER_TOKEN = 4
+"""For estimates where nothing was counted: OpenAI's rule of thumb for English text."""
+CHARS_PER_EVENT = 6
+"""Where the events of a stream hold more on average, each must hold several tokens."""
 
 
 class Unreadable(Exception):
@@ -180,6 +184,22 @@ class Accumulator:
         self.usage: Usage | None = None
         self.characters = 0
         self._spoken = 0
+        self._spoken_at_usage = 0
+
+    @property
+    def tokens(self) -> int:
+        """About how many tokens were written: one in each event, or more where events are too long for that."""
+        if self.characters <= CHARS_PER_EVENT * self._spoken:
+            return self._spoken
+        return -(-self.characters // CHARS_PER_TOKEN)
+
+    @property
+    def spent(self) -> Usage | None:
+        """The last usage that was reported; what was written after it is estimated. None where none was."""
+        usage = self.usage
+        if usage is None or self._spoken == self._spoken_at_usage or self.tokens <= usage.output_tokens:
+            return usage
+        return replace(usage, output_tokens=self.tokens, reported=False)
 
     @property
     def tokens_at_least(self) -> int:
@@ -196,19 +216,24 @@ class Accumulator:
         if data == DONE or data.strip() == DONE:
             return Chunk(data, None)
         doc = read_object(data)
+        usage = doc.get("usage")
+        chunk = self._read(data, doc, usage_only=usage is not None)
+        if usage is not None and (read := usage_of(usage)) is not None:
+            self.usage, self._spoken_at_usage = read, self._spoken
+        return chunk
+
+    def _read(self, data: bytes, doc: Mapping[str, Any], *, usage_only: bool) -> Chunk:
         if doc.get("error") is not None and not doc.get("choices"):
             return Chunk(data, doc, error=True)
-        usage = doc.get("usage")
-        if usage is not None:
-            self.usage = usage_of(usage) or self.usage
         choices = doc.get("choices")
         if not isinstance(choices, list) or not choices:
-            return Chunk(data, doc, usage_only=usage is not None)
+            return Chunk(data, doc, usage_only=usage_only)
         speaks = False
         for position, choice in enumerate(choices):
             if isinstance(choice, dict):
-                speaks = self._take(_index(choice, position), choice) or speaks
-        self._spoken += speaks
+                said = self._take(_index(choice, position), choice)
+                self._spoken += said
+                speaks = speaks or said or choice.get("finish_reason") is not None
         if not self._keep or len(choices) > 1:
             return Chunk(data, doc, speaks)
         return Chunk(data, doc, speaks, _content(choices[0]), _calls(choices[0]))
@@ -229,8 +254,7 @@ class Accumulator:
                 gathered.text.append(content)
             gathered.spoke = True
             return True
-        spoke = isinstance(delta, dict) and self._take_rest(gathered, delta)
-        return spoke or finish is not None
+        return isinstance(delta, dict) and self._take_rest(gathered, delta)
 
     def _take_rest(self, gathered: _Gathered, delta: Mapping[str, Any]) -> bool:
         """What is not content: refusals, tool calls, reasoning, audio; whether there was any."""

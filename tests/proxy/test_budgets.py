@@ -8,7 +8,7 @@ import pytest
 
 from policies.cards import ModelCard, Price
 from policies.limits import BudgetRule, Granted, RateRule, Refused
-from proxy.budgets import UNKNOWN_MAX_OUTPUT, asked_output, ceiling, refusal_of, rules_of
+from proxy.budgets import UNKNOWN_MAX_OUTPUT, asked_output, ceiling, refusal_of, rules_of, with_bound
 from proxy.wire.errors import from_failure
 from tests.proxy.scripted import Upstream, chunks, proxy, reply
 
@@ -138,6 +138,9 @@ OUTPUTS = [
     ({"max_completion_tokens": 9, "max_tokens": 7}, 9),
     ({"max_tokens": 7, "n": 3}, 21),
     ({"max_tokens": "x", "n": True}, 100),
+    ({"max_completion_tokens": None, "max_tokens": 7}, 7),
+    ({"max_tokens": 7, "n": 2, "best_of": 5}, 35),
+    ({"max_output_tokens": 11}, 11),
 ]
 
 
@@ -146,13 +149,57 @@ def test_the_most_an_answer_can_have(doc, tokens):
     assert asked_output(doc, CARD) == tokens
 
 
+def test_embeddings_write_nothing():
+    assert asked_output({}, CARD, "embeddings") == 0
+
+
+BOUNDS = [
+    ({}, "chat/completions", False, {"max_tokens": 12}),
+    ({}, "chat/completions", True, {"max_completion_tokens": 12}),
+    ({"max_completion_tokens": 50}, "chat/completions", False, {"max_completion_tokens": 12}),
+    ({"n": 3}, "chat/completions", False, {"max_tokens": 4}),
+    ({"n": 100}, "chat/completions", False, {"max_tokens": 1}),
+    ({}, "responses", True, {"max_output_tokens": 12}),
+]
+
+
+@pytest.mark.parametrize(("doc", "endpoint", "newer", "change"), BOUNDS, ids=[str(b[3]) for b in BOUNDS])
+def test_a_bound_is_said_in_the_requests_own_words_and_for_each_choice(doc, endpoint, newer, change):
+    assert with_bound(doc, endpoint, 12, newer=newer) == change
+
+
+async def test_choices_share_what_a_budget_leaves():
+    async with Upstream("hi").running() as upstream, proxy(upstream, keys(budget="{usd: 0.0002}")) as app:
+        await ask(app, n=3)
+    [sent] = upstream.seen
+    assert 3 * sent["max_tokens"] * 2_000 <= 200_000
+
+
+async def test_an_embedding_under_a_budget_is_asked_as_it_came():
+    upstream = Upstream({"object": "list", "data": [], "usage": {"prompt_tokens": 3, "total_tokens": 3}})
+    async with upstream.running(), proxy(upstream, keys(budget="{usd: 0.0002}")) as app:
+        await app.client.embeddings.create(model="mini", input="x", encoding_format="float")
+    assert "max_tokens" not in upstream.seen[0]
+
+
+async def test_a_stream_that_ignores_its_own_limit_is_cut_there():
+    async def endless(request, body):
+        return await Upstream.stream(request, chunks("abc" * 5000, size=3))
+
+    async with Upstream(endless).running() as upstream, proxy(upstream, keys(budget="{usd: 1}")) as app:
+        received = [c async for c in await ask(app, stream=True, max_tokens=20)]
+    assert received[-1].choices[0].finish_reason == "length"
+    assert len([c for c in received if c.choices[0].delta.content]) <= 21
+
+
 def test_an_unknown_model_may_write_much():
     assert asked_output({}, ModelCard("m", "p", "m")) == UNKNOWN_MAX_OUTPUT
 
 
-def test_a_ceiling_is_what_the_grant_leaves_after_the_prompt():
-    assert ceiling(Granted(30_000), CARD, 10, 100) == 10
-    assert ceiling(Granted(10**9), CARD, 10, 100) is None
+def test_a_ceiling_is_what_the_grant_leaves_after_the_prompt_and_one_token_to_see_it_passed():
+    assert ceiling(Granted(30_000), CARD, 10, 100) == 9
+    assert ceiling(Granted(10**9), CARD, 10, 100) == 100
+    assert ceiling(Granted(210_000), CARD, 10, 100) == 100
     assert ceiling(Granted(None), CARD, 10, 100) is None
 
 

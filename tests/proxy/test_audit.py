@@ -1,0 +1,236 @@
+"""What is booked when a call does not go as calls should: an auditor's look at the running proxy."""
+
+import asyncio
+import json
+
+import aiohttp
+import openai
+import pytest
+from aiohttp import web
+
+from proxy.counters import Counter
+from tests.proxy.scripted import Upstream, proxy, reply
+
+USER = [{"role": "user", "content": "hi"}]
+PROMPT = 8
+"""Tokens of USER as the counter has it: 3 + 1 for the message, 1 for its text, 3 that open the reply."""
+MINI = (1_000, 2_000)
+"""Nano-USD per token of the model `mini`, prompt and answer."""
+
+
+@pytest.fixture
+async def upstream():
+    async with Upstream("hello").running() as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def counter():
+    counter = Counter()
+    counter.warm()
+    return counter
+
+
+@pytest.fixture
+async def app(upstream, counter):
+    async with proxy(upstream) as running:
+        running.services.counter = counter
+        yield running
+
+
+ONCE = {"x-stainless-retry-count": "1"}
+"""The client retries by itself, so that the proxy does not."""
+
+
+async def ask(app, model="mini", **rest):
+    return await app.client.chat.completions.create(model=model, messages=USER, extra_headers=ONCE, **rest)
+
+
+async def read(app, model="mini", **rest):
+    return [c async for c in await ask(app, model, stream=True, **rest)]
+
+
+async def post(app, path, **kwargs):
+    async with aiohttp.ClientSession() as session, session.post(app.url + path, **kwargs) as r:
+        return r.status, await r.read()
+
+
+async def booked(app):
+    """Every attempt in the ledger, once none is open any more."""
+    for _ in range(200):
+        rows = [row async for row in app.services.store.rows(0, 2**62)]
+        if all(row.status != "open" for row in rows):
+            return rows
+        await asyncio.sleep(0.01)
+    raise AssertionError("an attempt stays open")
+
+
+def tokens(row):
+    return row.input_tokens, row.output_tokens, row.reported
+
+
+def event(delta=None, finish=None, index=0, **top):
+    return {"choices": [{"index": index, "delta": delta or {}, "finish_reason": finish}], **top}
+
+
+def streaming(*events, end=b"data: [DONE]\n\n"):
+    async def step(request, body):
+        return await Upstream.stream(request, events, end)
+
+    return step
+
+
+SAYS = [event({"content": word}) for word in ("one", " two", " three")]
+STOP = event({}, "stop")
+FULL = {"prompt_tokens": 100, "completion_tokens": 50, "total_tokens": 150}
+
+STREAMS = [
+    ("without-usage-each-event-is-a-token", [*SAYS, STOP], (PROMPT, 3, False)),
+    ("usage-with-an-error-event", [*SAYS, {"error": {"message": "m"}, "usage": FULL}], (100, 50, True)),
+    ("an-error-after-three-tokens", [*SAYS, {"error": {"message": "overloaded"}}], (PROMPT, 3, False)),
+    ("an-early-usage-is-not-the-last-word", [SAYS[0] | {"usage": FULL}, *SAYS, STOP], (100, 50, True)),
+    (
+        "what-was-written-after-the-last-usage-counts",
+        [event({"content": ""}, usage={"prompt_tokens": 9, "completion_tokens": 0}), *SAYS, STOP],
+        (9, 3, False),
+    ),
+    (
+        "usage-on-every-event-the-last-one-counts",
+        [e | {"usage": {"prompt_tokens": 9, "completion_tokens": n}} for n, e in enumerate([*SAYS, STOP])],
+        (9, 3, True),
+    ),
+    (
+        "choices-are-counted-one-by-one",
+        [event({"content": "a"}, index=n) for n in range(3)] + [event({}, "stop", n) for n in range(3)],
+        (PROMPT, 3, False),
+    ),
+    ("long-events-hold-several-tokens", [event({"content": "x" * 40}), STOP], (PROMPT, 10, False)),
+    (
+        "arguments-of-calls-are-tokens",
+        [event({"tool_calls": [{"index": 0, "function": {"arguments": "{}"}}]}), event({}, "tool_calls")],
+        (PROMPT, 1, False),
+    ),
+]
+
+
+@pytest.mark.parametrize(("events", "expected"), [r[1:] for r in STREAMS], ids=[r[0] for r in STREAMS])
+async def test_a_stream_is_booked(app, upstream, events, expected):
+    upstream.script = [streaming(*events)]
+    try:
+        await read(app)
+    except openai.APIError:
+        assert "error" in events[-1]
+    rows = await booked(app)
+    assert {tokens(row) for row in rows} == {expected}
+    assert all(r.cost_nanousd == expected[0] * MINI[0] + expected[1] * MINI[1] for r in rows)
+
+
+def refused(status, **body):
+    return web.json_response({"error": {"message": "no"}} | body, status=status)
+
+
+WHOLE = [
+    ("a-refusal-costs-nothing", refused(400), (0, 0, False)),
+    ("a-redirect-costs-nothing", web.Response(status=302, headers={"location": "/x"}), (0, 0, False)),
+    ("usage-in-a-refusal-is-billed", refused(422, usage=FULL), (100, 50, True)),
+    ("usage-without-choices-is-billed", {"choices": [], "usage": FULL}, (100, 50, True)),
+    ("usage-with-an-error-in-a-200", {"error": {"message": "m"}, "usage": FULL}, (100, 50, True)),
+    ("without-usage-the-prompt-is-counted", reply("x" * 40, usage=None), (PROMPT, 10, False)),
+    (
+        "negative-counts-are-none",
+        reply("x", usage={"prompt_tokens": -5, "completion_tokens": -1}),
+        (0, 0, True),
+    ),
+    ("usage-that-is-no-usage", reply("xxxx", usage={"prompt_tokens": "many"}), (PROMPT, 1, False)),
+]
+
+
+@pytest.mark.parametrize(("answer", "expected"), [r[1:] for r in WHOLE], ids=[r[0] for r in WHOLE])
+async def test_a_whole_answer_is_booked(app, upstream, answer, expected):
+    upstream.script = [answer]
+    if isinstance(answer, web.Response):  # one that can be sent more than once
+        body, status, headers = answer.body, answer.status, dict(answer.headers)
+
+        async def again(request, _):
+            return web.Response(body=body, status=status, headers=headers)
+
+        upstream.script = [again]
+    status, _ = await post(
+        app, "/v1/chat/completions", json={"model": "mini", "messages": USER}, headers=ONCE
+    )
+    rows = await booked(app)
+    assert {tokens(row) for row in rows} == {expected}
+    assert all(r.cost_nanousd == expected[0] * MINI[0] + expected[1] * MINI[1] for r in rows)
+
+
+async def test_an_absurd_usage_is_bounded(app, upstream):
+    usage = {"prompt_tokens": 10**30, "completion_tokens": 1e300}
+    upstream.script = [reply("x", usage=usage)]
+    await ask(app)
+    [row] = await booked(app)
+    assert (row.input_tokens, row.output_tokens) == (10**8, 10**8)
+
+
+async def test_reasoning_and_cached_tokens_have_their_prices(upstream):
+    models = (
+        "  dear: {provider: up, name: d, price: {input: 3, output: 15, cached_input: 0.3, cache_write: 3.75}}"
+    )
+    usage = {
+        "prompt_tokens": 1000,
+        "completion_tokens": 70,
+        "prompt_tokens_details": {"cached_tokens": 600, "cache_write_tokens": 100},
+        "completion_tokens_details": {"reasoning_tokens": 64},
+    }
+    upstream.script = [reply("x", usage=usage)]
+    async with proxy(upstream, models=models) as app:
+        await ask(app, "dear")
+        [row] = await booked(app)
+    assert row.cost_nanousd == 300 * 3_000 + 600 * 300 + 100 * 3_750 + 70 * 15_000
+    assert (row.cached_tokens, row.cache_write_tokens, row.reasoning_tokens) == (600, 100, 64)
+
+
+async def test_a_refusal_of_an_unpriced_model_is_no_unpriced_traffic(app, upstream):
+    upstream.script = [refused(400)]
+    with pytest.raises(openai.BadRequestError):
+        await ask(app, "fx-any")
+    [row] = await booked(app)
+    assert row.cost_nanousd == 0
+    assert (await app.services.store.usage(0, 2**62)).total.unpriced == 0
+
+
+async def test_every_attempt_reserves_its_worst_case(app, upstream):
+    await ask(app, max_tokens=7)
+    await ask(app, max_tokens=7, n=3)
+    await ask(app, "fx-any")
+    rows = await booked(app)
+    body = len(json.dumps(upstream.seen[0], separators=(",", ":")))
+    assert rows[0].reserved_nanousd >= PROMPT * MINI[0] + 7 * MINI[1]
+    assert rows[0].reserved_nanousd <= 2 * body * MINI[0] + 7 * MINI[1]
+    assert rows[1].reserved_nanousd - rows[0].reserved_nanousd > 13 * MINI[1]
+    assert rows[2].reserved_nanousd is None
+
+
+async def test_a_call_that_the_ledger_refuses_gives_back_what_it_held(upstream):
+    keys = "keys:\n  - {name: team, key: sk-client-secret, budget: {usd: 0.00007}}\n"
+    async with proxy(upstream, keys) as app:
+        app.client = app.client.with_options(api_key="sk-client-secret")
+        begin, app.services.store.begin = app.services.store.begin, _full
+        with pytest.raises(openai.InternalServerError):
+            await ask(app, max_tokens=20)
+        app.services.store.begin = begin
+        await ask(app, max_tokens=20)
+
+
+def _full(_):
+    from proxy.stores.base import StoreFull
+
+    raise StoreFull("full")
+
+
+async def test_a_call_that_never_left_costs_nothing(upstream):
+    upstream.url = "http://127.0.0.1:9/v1"  # nobody listens at the port that discards
+    async with proxy(upstream) as app:
+        with pytest.raises(openai.APIStatusError):
+            await ask(app)
+        rows = await booked(app)
+    assert {(r.failure, r.cost_nanousd, r.input_tokens) for r in rows} == {("connect", 0, 0)}
