@@ -39,11 +39,11 @@ def gather(
     health: Mapping[str, float],
     context: Trimmed | None = None,
 ) -> Facts:
-    """The facts of this request. `health` has the seconds until an ill model may be tried again, by alias."""
+    """The facts of this request. `health` has the seconds until an ill model may be tried again, by the name it is asked by."""
     wanted = needs(route)
     chance = random.random  # choices are logged with their propensities; nothing secret hangs on them
     return Facts(
-        models={t.asked: Candidate(t.card, retry_after_s=health.get(t.card.alias)) for t in selected.targets},
+        models={t.asked: Candidate(t.card, retry_after_s=health.get(t.asked)) for t in selected.targets},
         prompt_tokens=0 if counts is None else sum(counts.messages) + counts.overhead,
         min_prompt_tokens=None if context is None else context.tokens_out,
         max_output_tokens=bound_of(ask.doc),

@@ -80,14 +80,10 @@ class Health:
         if state.state != before:
             self._changed(alias, state.state)
 
-    def waits(self, now_s: float) -> dict[str, float]:
-        """The models that may not be called now, by alias: seconds until they may be tried."""
-        found: dict[str, float] = {}
-        for key, alias in self._ill.items():
-            state = self._breakers.get(key, CLOSED)
-            if breaker.is_open(state, now_s):
-                found[alias] = max(found.get(alias, 0.0), state.until_s - now_s)
-        return found
+    def waits(self, now_s: float) -> dict[tuple[str, str], float]:
+        """What may not be called now, by provider and name there: seconds until it may be tried."""
+        states = ((key, self._breakers.get(key, CLOSED)) for key in self._ill)
+        return {key: state.until_s - now_s for key, state in states if breaker.is_open(state, now_s)}
 
     def called(self, provider: str, now_s: float) -> None:
         """An exchange calls `provider` for the first time."""

@@ -37,7 +37,7 @@ async def plan_of(
         counted = await services.counter.measure(ask.messages, tools if isinstance(tools, list) else ())
         counts = Counts(counted.messages, counted.tools + counted.overhead)
     context = await _context(services, ask, selected, owner, counts)
-    choice = choose(route, gather(route, ask, selected, counts, {}, context))
+    choice = choose(route, gather(route, ask, selected, counts, _ill(services, selected), context))
     if choice.model is None:
         raise nobody(choice)
     providers = services.ready.snapshot.providers
@@ -57,6 +57,15 @@ async def plan_of(
         context,
         choice,
     )
+
+
+def _ill(services: Services, selected: Selected) -> dict[str, float]:
+    """The models that are left alone now, by the name they are asked by: seconds until they may be tried."""
+    waits = services.health.waits(time.monotonic())
+    if not waits:
+        return {}
+    named = ((t.asked, (t.card.provider, t.card.name or t.asked)) for t in selected.targets)
+    return {asked: waits[key] for asked, key in named if key in waits}
 
 
 async def _context(

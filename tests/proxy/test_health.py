@@ -32,7 +32,7 @@ def test_five_failures_in_a_row_are_answered_at_once_from_then_on():
     refused = found.admit(CARD, "up-mini", 1.0)
     assert (refused.kind, refused.retry_after_s, refused.retryable) == ("breaker", 4.0, True)
     assert changes == [("mini", "open")]
-    assert found.waits(1.0) == {"mini": 4.0}
+    assert found.waits(1.0) == {("up", "up-mini"): 4.0}
 
 
 def test_another_model_of_the_same_provider_is_not_meant():
