@@ -83,11 +83,13 @@ async def hold(
     input_tokens: int,
     output_tokens: int,
     choices: int = 1,
+    *,
+    boundable: bool = True,
 ) -> Granted | Failure:
-    """Hold what one call may cost at most. It may be granted less, and then has to stop there."""
+    """Hold what one call may cost at most. It may be granted less, and then has to stop there, if it is boundable."""
     worst = worst_cost_nanousd(input_tokens, output_tokens, card.price)
     least = worst_cost_nanousd(input_tokens, min(LEAST_OUTPUT * choices, output_tokens), card.price)
-    claim = Claim(worst, input_tokens + output_tokens, least)
+    claim = Claim(worst, input_tokens + output_tokens, least if boundable else None)
     found = await limiter.reserve(rules, claim, time.time_ns())
     return refusal_of(found) if isinstance(found, Refused) else found
 

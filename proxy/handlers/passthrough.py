@@ -8,16 +8,16 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import aclosing
-from dataclasses import replace
-from typing import Any
-
-import orjson
+from dataclasses import dataclass, replace
+from typing import Any, Literal
 
 from policies.cards import ModelCard
 from policies.chat import Failure, Usage
 from policies.ladder import Attempt
-from policies.money import cost_nanousd, usage_of
+from policies.limits import Granted
+from policies.money import cost_nanousd, worst_cost_nanousd
 from proxy import serving
+from proxy.budgets import Rules, admit, asked_output, ceiling, hold, rules_of, with_bound
 from proxy.edges import Visit, broken_body, check_length, late_body, read_body
 from proxy.handlers.completions import serve
 from proxy.planning import RESPONSES
@@ -29,13 +29,16 @@ from proxy.upstreams.transport import Response, TransportError
 from proxy.wire import headers as wire_headers
 from proxy.wire.ask import Ask, read_ask, read_controls
 from proxy.wire.body import edit
+from proxy.wire.chat import CHARS_PER_TOKEN
 from proxy.wire.errors import JSON, ApiError, from_failure, not_found, too_large
+from proxy.wire.passing import Passing
 from proxy.wire.responses import schema_of
-from proxy.wire.sse import Splitter, TooLong
 
 _GONE = Failure("gone", "the client left")
 NOT_OURS = frozenset({"content-type", "content-length", "content-disposition", "cache-control"})
 """Of the upstream's answer, beside the usual list: what describes the body."""
+_MODELS_NOT_BY_TOKENS = frozenset({"audio", "images", "videos"})
+"""Paths that call models which are billed by seconds, characters or pictures where they report no tokens."""
 
 
 async def passthrough(services: Services, visit: Visit) -> serving.Answer:
@@ -49,19 +52,17 @@ async def passthrough(services: Services, visit: Visit) -> serving.Answer:
         raise not_found(message, code="unknown_url")
     card = selected.targets[0].card
     upstream = services.ready.upstreams[card.provider]
-    if ask is not None:
-        changes: dict[str, Any] = dict(ask.own)
-        if ask.model is not None and ask.model != card.name:
-            changes["model"] = card.name
-        body = edit(ask.body, ask.doc, changes)
+    once, each = rules_of(visit.key, selected.route, _control(visit, ask, "run"))
+    if (refused := await admit(services.limiter, once)) is not None:
+        raise from_failure(refused, retried=False)
     ticket = services.health.admit(card, card.name or selected.targets[0].asked, time.monotonic())
     if isinstance(ticket, Failure):
         raise from_failure(ticket, retried=False)
     services.health.called(card.provider, time.monotonic())
-    relay = _Relay(services, visit, selected, card, stream=ask is not None and ask.stream)
+    relay = _Relay(services, visit, selected.route.name, _Bill.of(visit, ask, card), card, ask)
     failure: Failure | None = _GONE
     try:
-        answer = await relay.run(upstream, body)
+        answer = await relay.run(upstream, body, each)
         failure = None if answer.status < 500 else Failure("status", "", answer.status)
     except TransportError as error:
         failure = Failure(error.kind, f"The upstream failed: {error}.")
@@ -131,58 +132,143 @@ def _named(ask: Ask, model: str) -> Ask:
     return Ask(ask.endpoint, ask.body, ask.doc, ask.controls, ask.own, model, ask.stream, ask.include_usage)
 
 
+@dataclass(frozen=True, slots=True)
+class _Bill:
+    """What can be said of a call's money before it is made.
+
+    `spends`: a model is called; nothing else costs anything, whatever usage its answer repeats (a stored answer
+    that is read again tells its own). `card` has a price only where the body names the model that it is of.
+    """
+
+    spends: bool
+    card: ModelCard
+    input_tokens: int
+    output_tokens: int
+
+    @classmethod
+    def of(cls, visit: Visit, ask: Ask | None, card: ModelCard) -> "_Bill":
+        named = ask is not None and ask.model is not None
+        spends = visit.request.method == "POST" and (named or _first(visit.path) in _MODELS_NOT_BY_TOKENS)
+        if ask is None or not named:
+            return cls(spends, replace(card, price=None), 0, 0)
+        return cls(spends, card, len(ask.body), asked_output(ask.doc, card))
+
+    @property
+    def worst_nanousd(self) -> int | None:
+        """The most that the call can cost; None where that is not known."""
+        if not self.spends:
+            return 0
+        return worst_cost_nanousd(self.input_tokens, self.output_tokens, self.card.price)
+
+
+def _control(visit: Visit, ask: Ask | None, name: Literal["run", "step"]) -> str | None:
+    """A control of the request; one whose body is no JSON says it in a header."""
+    return visit.headers.get(f"x-tailrace-{name}") if ask is None else getattr(ask.controls, name)
+
+
+def _first(path: str) -> str:
+    return path.split("/", 1)[0]
+
+
 class _Relay:
-    """One passed-through call: relays the answer and finds its usage on the way."""
+    """One passed-through call: relays the answer, finds its usage on the way, and books it."""
 
     def __init__(
-        self, services: Services, visit: Visit, selected: Selected, card: ModelCard, *, stream: bool
+        self, services: Services, visit: Visit, route: str, bill: _Bill, card: ModelCard, ask: Ask | None
     ) -> None:
         self._services = services
         self._visit = visit
-        self._route = selected.route.name
+        self._route = route
+        self._bill = bill
         self._card = card
-        self._stream = stream
-        self._usage: Usage | None = None
-        self._status = 0
+        self._ask = ask
+        self._granted: Granted | None = None
+        self._passing: Passing | None = None
+        self._failure: Failure | None = _GONE
+        self._whole = False
+        self._sent = True
 
-    async def run(self, upstream: OpenAIUpstream, body: Any) -> serving.Answer:
+    async def run(self, upstream: OpenAIUpstream, body: Any, rules: Rules) -> serving.Answer:
+        """Make the call within `rules`. Raises TransportError, and ApiError where a rule forbids it."""
         visit = self._visit
-        request = visit.request
+        most = await self._hold(rules)
+        try:
+            if self._ask is not None:
+                body = edit(self._ask.body, self._ask.doc, self._changes(self._ask, most))
+            self._begin()
+        except BaseException:  # no call is made, and what was held for it is free again
+            self._release(0, 0)
+            raise
         started = time.monotonic()
-        attempt_id = f"{visit.id}.1"
-        key = visit.key.name if visit.key else None
+        headers = upstream.headers(
+            wire_headers.to_upstream(visit.headers.items()), visit.request.headers.get("content-type")
+        )
+        response: Response | None = None
+        try:
+            path, query = "/" + visit.path, visit.request.raw_query
+            response = await upstream.send(visit.request.method, path, query, headers, body)
+            refused = response.status >= 400
+            self._failure = Failure("status", "", response.status) if refused else _GONE
+            answer = await self._relay(response)
+            self._whole = True
+            self._failure = self._failure if refused else None
+        except TransportError as error:
+            self._failure, self._sent = Failure(error.kind, ""), error.sent
+            raise
+        except BaseException:  # cancelled too: what the upstream did is still billed
+            if response is not None:
+                response.abort()
+            raise
+        finally:
+            self._settle(started)
+        await answer.write_eof()
+        return answer
+
+    def _changes(self, ask: Ask, most: int | None) -> Mapping[str, Any]:
+        changes: dict[str, Any] = dict(ask.own)
+        if ask.model is not None and ask.model != self._card.name:
+            changes["model"] = self._card.name
+        if most is not None and most < self._bill.output_tokens:
+            changes |= with_bound(ask.doc, ask.endpoint, most, newer=True)
+        return changes
+
+    async def _hold(self, rules: Rules) -> int | None:
+        """Hold what the call may cost; the tokens its answer has to stop at. Raises ApiError (429)."""
+        bill = self._bill
+        if not rules or not bill.spends:
+            return None
+        boundable = self._ask is not None and self._ask.endpoint == RESPONSES
+        tokens = bill.input_tokens, bill.output_tokens
+        granted = await hold(self._services.limiter, rules, bill.card, *tokens, boundable=boundable)
+        if isinstance(granted, Failure):
+            raise from_failure(granted, retried=False)
+        self._granted = granted
+        return ceiling(granted, bill.card, *tokens)
+
+    def _release(self, cost: int | None, tokens: int) -> None:
+        if self._granted is not None:
+            self._services.limiter.settle(self._granted, cost, tokens)
+
+    def _begin(self) -> None:
+        visit, ask = self._visit, self._ask
         self._services.store.begin(
             stores.Attempt(
-                attempt_id,
+                f"{visit.id}.1",
                 visit.id,
                 time.time_ns(),
                 self._route,
                 self._card.alias,
                 self._card.name or "",
                 self._card.provider,
-                key,
-                stream=self._stream,
+                visit.key.name if visit.key else None,
+                _control(visit, ask, "run"),
+                _control(visit, ask, "step"),
+                stream=ask is not None and ask.stream,
+                reserved_nanousd=self._bill.worst_nanousd,
             )
         )
-        headers = upstream.headers(
-            wire_headers.to_upstream(visit.headers.items()), request.headers.get("content-type")
-        )
-        status = "failed"
-        response: Response | None = None
-        try:
-            path, query = "/" + visit.path, request.raw_query
-            response = await upstream.send(request.method, path, query, headers, body)
-            answer = await self._relay(response)
-            status = "ok" if response.status < 400 else "failed"
-        except BaseException:  # cancelled too: what the upstream did is still billed
-            if response is not None:
-                response.abort()
-            raise
-        finally:
-            self._settle(attempt_id, status, started)
-        return answer
 
-    async def _relay(self, response: Response) -> serving.Answer:
+    async def _relay(self, response: Response) -> serving.StreamResponse:
         visit = self._visit
         kept = [(n, v) for n, v in response.headers if n in NOT_OURS]
         passed = wire_headers.from_upstream(response.headers)
@@ -191,72 +277,54 @@ class _Relay:
         headers = [*kept, *passed, *([] if named else [("x-request-id", visit.id)]), *ours]
         answer = serving.StreamResponse(status=response.status, headers=headers)
         await answer.prepare(visit.request)
-        content_type = response.header("content-type") or ""
-        reader = _UsageReader(content_type)
+        passing = self._passing = Passing(response.header("content-type") or "", MAX_REPLY_BYTES)
         async with aclosing(response.pieces()) as pieces:
             async for piece in pieces:
-                reader.feed(piece)
+                passing.feed(piece)
                 await answer.write(piece)
-        self._usage = reader.usage()
-        await answer.write_eof()
         return answer
 
-    def _settle(self, attempt_id: str, status: Any, started: float) -> None:
-        usage = self._usage or Usage(reported=False)
-        cost = cost_nanousd(usage, self._card.price)
-        latency = (time.monotonic() - started) * 1000
-        outcome = stores.Outcome(status, usage, cost, latency_ms=latency)
-        self._services.store.settle(attempt_id, outcome)
-        failure = None if status == "ok" else Failure("status", "")
-        ended = Attempt(1, self._card.alias, "answer", None, failure, usage=self._usage, cost_nanousd=cost)
-        ended = replace(ended, started_s=started, ended_s=time.monotonic())
-        self._services.telemetry.attempt_ended(self._visit.id, self._route, self._card, "passthrough", ended)
+    def _spent(self) -> tuple[Usage | None, int | None]:
+        """The tokens that were used, and their cost: None where it is not known, 0 where nothing was spent."""
+        passing, failure = self._passing, self._failure
+        if not self._bill.spends or not self._sent:
+            return None, 0
+        usage = passing.usage if passing is not None else None
+        if usage is None and failure is not None and failure.kind == "status":
+            return None, 0
+        unsaid = self._whole and passing is not None and not passing.streams
+        if usage is None and (unsaid or _first(self._visit.path) in _MODELS_NOT_BY_TOKENS):
+            return Usage(reported=False), None
+        if usage is None:
+            written = 0 if passing is None else passing.deltas
+            usage = Usage(-(-self._bill.input_tokens // CHARS_PER_TOKEN), written, reported=False)
+        return usage, cost_nanousd(usage, self._bill.card.price)
 
-
-class _UsageReader:
-    """Finds `usage` in an answer that only passes by: a JSON body, or the events of a stream."""
-
-    def __init__(self, content_type: str) -> None:
-        self._splitter = Splitter(MAX_REPLY_BYTES) if content_type.startswith("text/event-stream") else None
-        self._json: list[bytes] | None = [] if content_type.startswith(JSON) else None
-        self._size = 0
-        self._found: Usage | None = None
-
-    def feed(self, piece: bytes) -> None:
-        if self._splitter is not None:
-            self._read_events(piece)
-        elif self._json is not None:
-            self._size += len(piece)
-            self._json.append(piece)
-            if self._size > MAX_REPLY_BYTES:
-                self._json = None
-
-    def _read_events(self, piece: bytes) -> None:
-        assert self._splitter is not None
-        try:
-            events = self._splitter.feed(piece)
-        except TooLong:
-            self._splitter = None
-            return
-        for data in events:
-            if b'"usage"' in data:
-                self._found = _usage_in(data) or self._found
-
-    def usage(self) -> Usage | None:
-        """What was reported, once all has passed."""
-        if self._json:
-            return _usage_in(b"".join(self._json))
-        return self._found
-
-
-def _usage_in(data: bytes) -> Usage | None:
-    try:
-        doc = orjson.loads(data)
-    except orjson.JSONDecodeError:
-        return None
-    if not isinstance(doc, Mapping):
-        return None
-    inner = doc.get("response")
-    return usage_of(doc.get("usage")) or (
-        usage_of(inner.get("usage")) if isinstance(inner, Mapping) else None
-    )
+    def _settle(self, started: float) -> None:
+        services, visit, failure = self._services, self._visit, self._failure
+        usage, cost = self._spent()
+        gone = failure is _GONE
+        ended_s = time.monotonic()
+        services.store.settle(
+            f"{visit.id}.1",
+            stores.Outcome(
+                "cancelled" if gone else "failed" if failure else "ok",
+                usage or Usage(reported=False),
+                cost,
+                "cancelled" if gone else None,
+                failure=failure.kind if failure else None,
+                latency_ms=(ended_s - started) * 1000,
+            ),
+        )
+        self._release(cost, 0 if usage is None else usage.input_tokens + usage.output_tokens)
+        ended = Attempt(
+            1,
+            self._card.alias,
+            "cancelled" if gone else "answer",
+            failure=failure,
+            usage=usage,
+            cost_nanousd=cost,
+            started_s=started,
+            ended_s=ended_s,
+        )
+        services.telemetry.attempt_ended(visit.id, self._route, self._card, "passthrough", ended)

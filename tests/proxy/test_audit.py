@@ -234,3 +234,121 @@ async def test_a_call_that_never_left_costs_nothing(upstream):
             await ask(app)
         rows = await booked(app)
     assert {(r.failure, r.cost_nanousd, r.input_tokens) for r in rows} == {("connect", 0, 0)}
+
+
+PASSED = [
+    ("a-get-never-spends", "GET", "responses/r1", None, {"usage": FULL}, (0, 0, False), 0),
+    ("a-file-is-no-model-call", "POST", "files", {"purpose": "batch"}, {"id": "f"}, (0, 0, False), 0),
+    (
+        "reported",
+        "POST",
+        "responses",
+        {"model": "mini", "input": "hi"},
+        {"usage": {"input_tokens": 9, "output_tokens": 4}},
+        (9, 4, True),
+        17_000,
+    ),
+    (
+        "reported-of-an-unpriced-model",
+        "POST",
+        "responses",
+        {"model": "fx-any", "input": "hi"},
+        {"usage": {"input_tokens": 9, "output_tokens": 4}},
+        (9, 4, True),
+        None,
+    ),
+    ("refused", "POST", "responses", {"model": "mini"}, 400, (0, 0, False), 0),
+    ("refused-by-an-unpriced-model", "POST", "responses", {"model": "fx-any"}, 429, (0, 0, False), 0),
+    (
+        "unknown-is-not-free",
+        "POST",
+        "images/generations",
+        {"model": "mini"},
+        {"data": []},
+        (0, 0, False),
+        None,
+    ),
+]
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body", "answer", "expected", "cost"),
+    [r[1:] for r in PASSED],
+    ids=[r[0] for r in PASSED],
+)
+async def test_what_passes_through_is_booked(app, upstream, method, path, body, answer, expected, cost):
+    async def step(request, _):
+        if isinstance(answer, int):
+            return web.json_response({"error": {"message": "no"}}, status=answer)
+        return web.json_response(answer)
+
+    upstream.script = [step]
+    async with (
+        aiohttp.ClientSession() as session,
+        session.request(method, f"{app.url}/v1/{path}", json=body) as r,
+    ):
+        await r.read()
+    [row] = await booked(app)
+    assert (tokens(row), row.cost_nanousd) == (expected, cost)
+    assert (await app.services.store.usage(0, 2**62)).total.unpriced == (cost is None)
+    assert (row.reserved_nanousd is None) == (body is not None and body.get("model") == "fx-any")
+
+
+async def test_a_body_that_is_no_json_names_a_model_whose_price_is_not_ours_to_say(app, upstream):
+    upstream.script = [{"text": "hi", "usage": {"type": "tokens", "input_tokens": 20, "output_tokens": 2}}]
+    form = aiohttp.FormData({"model": "some-transcriber"})
+    form.add_field("file", b"RIFF", filename="a.wav")
+    status, _ = await post(app, "/v1/audio/transcriptions", data=form)
+    [row] = await booked(app)
+    assert (status, tokens(row), row.cost_nanousd) == (200, (20, 2, True), None)
+
+
+async def test_a_client_that_leaves_a_passing_stream_is_billed_for_what_was_written(app, upstream):
+    async def endless(request, body):
+        out = web.StreamResponse(headers={"content-type": "text/event-stream"})
+        await out.prepare(request)
+        for _ in range(5):
+            await out.write(b'event: e\ndata: {"type":"response.output_text.delta","delta":" word"}\n\n')
+        while True:
+            await asyncio.sleep(0.02)
+            await out.write(b": alive\n\n")
+
+    upstream.script = [endless]
+    asked = {"model": "mini", "input": "hi", "stream": True}
+    async with aiohttp.ClientSession() as session:
+        r = await session.post(f"{app.url}/v1/responses", json=asked)
+        while b"word" not in await r.content.readline():
+            pass
+        r.close()
+    await asyncio.wait_for(upstream.left.wait(), 2)
+    [row] = await booked(app)
+    assert (row.status, row.purpose, row.failure) == ("cancelled", "cancelled", "gone")
+    assert (row.output_tokens, row.reported) == (5, False)
+    assert row.cost_nanousd == row.input_tokens * MINI[0] + 5 * MINI[1] > 0
+
+
+TEAM = "keys:\n  - {{name: team, key: sk-client-secret, {}}}\n"
+BEARER = {"authorization": "Bearer sk-client-secret"}
+
+
+async def test_budgets_hold_for_what_passes_through(upstream):
+    upstream.script = [{"usage": {"input_tokens": 10, "output_tokens": 20}}]
+    asked = {"model": "mini", "input": "hi"}
+    async with proxy(upstream, TEAM.format("budget: {usd: 0.00012}")) as app:
+        told = [await post(app, "/v1/responses", json=asked, headers=BEARER) for _ in range(3)]
+        assert [status for status, _ in told] == [200, 200, 429]  # 50,000 nano-USD each
+        assert json.loads(told[2][1])["error"]["code"] == "insufficient_quota"
+        for path in ("images/generations", "responses"):
+            status, text = await post(app, f"/v1/{path}", json={"model": "fx-any"}, headers=BEARER)
+            assert (status, b"price is unknown" in text) == (429, True)
+        status, _ = await post(app, "/v1/files", json={"purpose": "x"}, headers=BEARER)
+        assert status == 200
+    assert upstream.seen[0]["max_output_tokens"] * MINI[1] <= 120_000
+    assert len(upstream.seen) == 3
+
+
+async def test_rates_hold_for_what_passes_through(upstream):
+    upstream.script = [{"usage": {"input_tokens": 10, "output_tokens": 20}}]
+    async with proxy(upstream, TEAM.format("rpm: 2")) as app:
+        told = [await post(app, "/v1/responses", json={"model": "mini"}, headers=BEARER) for _ in range(3)]
+    assert [status for status, _ in told] == [200, 200, 429]
