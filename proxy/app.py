@@ -18,6 +18,7 @@ from proxy.edges import Visit
 from proxy.handlers import operations, ui
 from proxy.handlers.admin import admin
 from proxy.handlers.completions import complete
+from proxy.handlers.keys import keep_fresh, keys, refresh, with_stored
 from proxy.handlers.models import models
 from proxy.handlers.passthrough import passthrough
 from proxy.handlers.schemas import bind, refused_schema, schemas
@@ -105,7 +106,9 @@ class App:
             {b.route: (b.schema, b.version) for b in await store.bindings()},
         )
         telemetry.know(self._snapshot.models)
+        await refresh(self.services)
         if self._share is not None:
+            self.services.tasks.spawn(keep_fresh(self.services), name="keys of other workers")
             self.services.tasks.spawn(self._share.keep_writing(telemetry.families), name="share metrics")
         server = self._snapshot.server
         self._server = Server(
@@ -133,7 +136,8 @@ class App:
 
     def reload(self, snapshot: Snapshot) -> tuple[str, ...]:
         """New requests use `snapshot`; those in work keep theirs. Gives the settings that wait for a restart."""
-        self.services.ready = make_ready(snapshot, self.services.transports)
+        ready = make_ready(snapshot, self.services.transports)
+        self.services.ready = with_stored(ready, self.services.stored_keys)
         self.services.listings.clear()
         self.services.telemetry.know(snapshot.models)
         begun, wanted = self._snapshot, snapshot
@@ -209,6 +213,8 @@ class App:
         if path.startswith("/admin/"):
             key = edges.authenticate(services.ready, headers)
             visit = Visit(request, visit_id, path, None, key, headers)
+            if path == "/admin/keys" or path.startswith("/admin/keys/"):
+                return await keys(services, visit)
             return await admin(self.reread if self.reloadable else None, visit)
         if not path.startswith(("/v1/", "/r/")):
             return await self._operation(request, path, visit_id, headers)

@@ -19,7 +19,7 @@ from proxy.counters import Counter
 from proxy.health import Health
 from proxy.listener import Listener
 from proxy.snapshot import Key, Snapshot
-from proxy.stores.base import Store
+from proxy.stores.base import Store, StoredKey
 from proxy.stores.limiter import Limiter
 from proxy.tasks import Tasks
 from proxy.telemetry import Telemetry
@@ -76,6 +76,8 @@ class Services:
         default_factory=lambda: LRUCache(INLINE_SCHEMAS)
     )
     """Schemas in the words of a provider family, by version and family."""
+    stored_keys: tuple[StoredKey, ...] = ()
+    """Keys that were made at run time, the revoked ones too."""
     listeners: set[Listener] = field(default_factory=set)
     """Streams under way, so that a shutdown can end them with an error event."""
     draining: bool = False
