@@ -202,6 +202,7 @@ async def prometheus(folder, target):
     config = yaml.safe_load((DEPLOY / "prometheus" / "prometheus.yml").read_text())
     config["global"] = {"scrape_interval": "1s", "evaluation_interval": "1s"}
     config["scrape_configs"][0]["static_configs"][0]["targets"] = [target, "127.0.0.1:9"]
+    config["scrape_configs"][0]["authorization"] = {"credentials": "sk-free-key"}
     config["rule_files"] = [str(RULES), str(ALERTS)]
     path = folder / "prometheus.yml"
     path.write_text(yaml.safe_dump(config))
@@ -232,6 +233,14 @@ async def ready(session, process, folder):
                     return
         await asyncio.sleep(0.1)
     pytest.fail("Prometheus did not get ready in 20 s")
+
+
+async def scraped(session):
+    for _ in range(100):
+        if await ask(session, 'up{job="tailrace"} == 1'):
+            return
+        await asyncio.sleep(0.2)
+    pytest.fail("Prometheus could not scrape the proxy in 20 s")
 
 
 async def ask(session, expr):
@@ -266,8 +275,7 @@ async def test_every_panel_rule_and_alert_has_data_after_some_traffic(tmp_path):
     async with Upstream("hello").running() as upstream, proxy(upstream, more=SETTINGS, routes=ROUTES) as app:
         await traffic(app, upstream)
         async with prometheus(tmp_path, app.url.removeprefix("http://")) as session:
-            while not await ask(session, 'up{job="tailrace"} == 1'):
-                await asyncio.sleep(0.2)
+            await scraped(session)
             app.services.telemetry.breaker("big", "open")
             deadline = asyncio.get_running_loop().time() + 30
             left = asked
