@@ -163,6 +163,7 @@ class App:
             await self._server.close()
         services = self.services
         await services.tasks.close()
+        await services.sandbox.close()
         for transport in services.transports.values():
             await transport.close()
         await services.store.close()

@@ -267,6 +267,8 @@ class Live:
             return NO_VERDICT
         if self._subset is not None and self._subset.null_means_missing and patch is None:
             contract = replace(contract, asked=self._subset)
+        if self._services.sandbox.needed(contract):
+            return await self._services.sandbox.judge(reply, contract, patch)
         if _length(reply) > INLINE_CHARS:
             return await asyncio.to_thread(_judge, reply, contract, patch)
         return _judge(reply, contract, patch)

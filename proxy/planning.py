@@ -45,15 +45,16 @@ async def plan_of(
         Rung(asked, providers[selected.target(asked).card.provider].retries if own_retries else 0)
         for asked in (choice.model, *choice.ladder)
     )
+    contract = await contract_of(services, ask, selected)
     limits = route.limits
     deadline = None if limits.deadline_s is None else time.monotonic() + limits.deadline_s
     return Plan(
         route.name,
         rungs,
-        contract_of(services, ask, selected),
+        contract,
         route.repair if chat else replace(route.repair, patch=False),
         Allowance(limits.attempts, _ceiling(limits.cost_nanousd, ask.controls.max_cost_usd), deadline),
-        route.stream,
+        "hold" if services.sandbox.needed(contract) else route.stream,
         context,
         choice,
     )
@@ -91,7 +92,7 @@ def _ceiling(limit: int | None, asked_usd: str | None) -> int | None:
     return asked if limit is None else min(limit, asked)
 
 
-def contract_of(services: Services, ask: Ask, selected: Selected) -> Contract:
+async def contract_of(services: Services, ask: Ask, selected: Selected) -> Contract:
     """What the reply must satisfy: an inline response_format wins over the route's schema.
 
     Raises ApiError (400) for a schema that is refused.
@@ -102,17 +103,17 @@ def contract_of(services: Services, ask: Ask, selected: Selected) -> Contract:
     inline = schema_of(ask.doc) if ask.endpoint == RESPONSES else inline_schema(ask.doc)
     try:
         promised = services.contract_of(route) if inline is None else None
-        schema = services.inline_schema(inline) if promised is None else promised.schema
+        schema = await services.inline_schema(inline) if promised is None else promised.schema
     except SchemaRefused as error:
         raise refused_schema(error, "response_format") from None
-    tools = _tools(services, ask.doc) if route.tools == "check" and ask.endpoint != RESPONSES else None
+    tools = await _tools(services, ask.doc) if route.tools == "check" and ask.endpoint != RESPONSES else None
     limited = any(
         ask.doc.get(name) is not None for name in ("max_tokens", "max_completion_tokens", "max_output_tokens")
     )
     return Contract(schema, route.repair.accept, tools, client_limit=limited)
 
 
-def _tools(services: Services, doc: Mapping[str, Any]) -> dict[str, Compiled | None] | None:
+async def _tools(services: Services, doc: Mapping[str, Any]) -> dict[str, Compiled | None] | None:
     """The functions on offer and the schemas of their parameters; None where there are none."""
     offered = doc.get("tools")
     found: dict[str, Compiled | None] = {}
@@ -122,7 +123,7 @@ def _tools(services: Services, doc: Mapping[str, Any]) -> dict[str, Compiled | N
             return None  # a kind of tool whose calls we do not know
         parameters = function.get("parameters")
         try:
-            found[function["name"]] = None if parameters is None else services.inline_schema(parameters)
+            found[function["name"]] = None if parameters is None else await services.inline_schema(parameters)
         except SchemaRefused as error:
             raise refused_schema(error, f"tools[{n}].function.parameters") from None
     return found or None

@@ -3,6 +3,7 @@
 `Ready` is immutable and swapped as one on reload; `Services` lives as long as the app.
 """
 
+import asyncio
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -18,6 +19,7 @@ from proxy.conversations import Conversations
 from proxy.counters import Counter
 from proxy.health import Health
 from proxy.listener import Listener
+from proxy.sandbox import Sandbox
 from proxy.snapshot import Key, Snapshot
 from proxy.stores.base import Store, StoredKey
 from proxy.stores.limiter import Limiter
@@ -33,6 +35,8 @@ from schemas.subset import Subset, compile_subset
 
 DEFAULT = "default"
 INLINE_SCHEMAS = 512
+SMALL_SCHEMA_BYTES = 8192
+"""Compiled in about 5 ms; larger ones in a thread, so that the event loop goes on meanwhile."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +84,8 @@ class Services:
     """Keys that were made at run time, the revoked ones too."""
     listeners: set[Listener] = field(default_factory=set)
     """Streams under way, so that a shutdown can end them with an error event."""
+    sandbox: Sandbox = field(default_factory=Sandbox)
+    """Where answers are judged by schemas that may take long."""
     draining: bool = False
     in_work: int = 0
 
@@ -90,12 +96,15 @@ class Services:
             return found
         return self.ready.configured.get(name) if version is None else None
 
-    def inline_schema(self, schema: Any) -> Compiled:
+    async def inline_schema(self, schema: Any) -> Compiled:
         """A schema that came with a request, compiled once while it stays in use. Raises SchemaRefused."""
-        key = hashlib.sha256(dump(schema)).digest()
+        text = dump(schema)
+        key = hashlib.sha256(text).digest()
         found = self.inline.get(key)
         if found is None:
-            found = self.inline[key] = compile_schema(schema)
+            small = len(text) <= SMALL_SCHEMA_BYTES
+            found = compile_schema(schema) if small else await asyncio.to_thread(compile_schema, schema)
+            self.inline[key] = found
         return found
 
     def cache_of(self, route: Route) -> Responses | None:

@@ -1,0 +1,196 @@
+"""Verdicts that may take long, found in a process of their own, which is ended when one does.
+
+A client's schema may be such that a short text keeps the validator busy for minutes, and nothing can stop a
+thread. So where `schemas.cost` cannot vouch for a schema, the reply goes to a worker (`proxy/sandboxed.py`) with
+a limit on its memory. It has DEADLINE_S; then it is killed, the reply counts as invalid, and the next job gets
+a new worker. Ordinary schemas never come here.
+"""
+
+import asyncio
+import contextlib
+import io
+import pickle
+import struct
+import sys
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from cachetools import LRUCache
+
+from policies.chat import Reply
+from policies.contract import Contract, Verdict
+from policies.patching import Patch
+from schemas.check import Problem
+from schemas.compiled import Compiled, compile_schema
+from schemas.cost import cost_class
+
+DEADLINE_S = 1.0
+START_S = 20.0
+"""A worker that is not ready by then never will be."""
+WORKERS = 2
+MAX_WAITING = 32
+"""Jobs that wait for a worker; one more is refused: its reply counts as unchecked, so invalid."""
+IDLE_S = 60.0
+"""How long a worker waits for the next job, at most."""
+MAX_ANSWER_BYTES = 16 * 1024 * 1024
+_SIZE = struct.Struct("<I")
+_PLAIN = {"builtins": {"set", "frozenset"}, "collections": {"OrderedDict"}}
+_OURS = ("policies.", "schemas.")
+_ROOT = Path(__file__).parents[1]
+
+
+class Sandbox:
+    """The workers of one app; none is started before it is needed."""
+
+    def __init__(self) -> None:
+        self._slow: LRUCache[str, bool] = LRUCache(1024)
+        self._idle: list[asyncio.subprocess.Process] = []
+        self._all: set[asyncio.subprocess.Process] = set()
+        self._turns = asyncio.Semaphore(WORKERS)
+        self._waiting = 0
+
+    def needed(self, contract: Contract) -> bool:
+        """Whether judging by `contract` may take long."""
+        return any(self._may_be_slow(c) for c in _schemas_of(contract))
+
+    def _may_be_slow(self, schema: Compiled) -> bool:
+        slow = self._slow.get(schema.version)
+        if slow is None:
+            slow = self._slow[schema.version] = cost_class(schema) == "maybe_slow"
+        return slow
+
+    async def judge(self, reply: Reply, contract: Contract, patch: Patch | None) -> Verdict:
+        """What `policies.contract` says of `reply`; invalid where it does not say so in time."""
+        if self._waiting >= MAX_WAITING:
+            return _unchecked("too many answers wait to be checked")
+        self._waiting += 1
+        try:
+            async with self._turns:
+                return await self._judge(reply, contract, patch)
+        finally:
+            self._waiting -= 1
+
+    async def _judge(self, reply: Reply, contract: Contract, patch: Patch | None) -> Verdict:
+        job = written((replace(reply, original=None), contract, patch))
+        worker = self._idle.pop() if self._idle else None
+        try:
+            if worker is None or worker.returncode is not None:
+                worker = await self._start()
+            async with asyncio.timeout(DEADLINE_S):
+                assert worker.stdin is not None
+                worker.stdin.write(_SIZE.pack(len(job)) + job)
+                await worker.stdin.drain()
+                answer = await _message(worker)
+        except TimeoutError:
+            self._kill(worker)
+            return _unchecked(f"it could not be checked within {DEADLINE_S:g} s")
+        except (asyncio.IncompleteReadError, ConnectionError, OSError):
+            self._kill(worker)
+            return _unchecked("it could not be checked in bounded memory")
+        except BaseException:  # cancelled: its answer would be the next one's
+            self._kill(worker)
+            raise
+        self._idle.append(worker)
+        asyncio.get_running_loop().call_later(IDLE_S, self._retire, worker)
+        known = {c.version: c for c in _schemas_of(contract)}
+        verdict = read_back(answer, known)
+        return verdict if isinstance(verdict, Verdict) else _unchecked("it could not be checked")
+
+    async def _start(self) -> asyncio.subprocess.Process:
+        """A worker that is ready. Raises TimeoutError and OSError."""
+        worker = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "proxy.sandboxed"),
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.DEVNULL,
+            cwd=_ROOT,
+            env={},  # no secret of ours is in there
+        )
+        self._all.add(worker)
+        try:
+            async with asyncio.timeout(START_S):
+                await _message(worker)
+        except BaseException:
+            self._kill(worker)
+            raise
+        return worker
+
+    def _retire(self, worker: asyncio.subprocess.Process) -> None:
+        """End a worker that is idle now; one in use is asked again after its next job."""
+        if worker in self._idle:
+            self._idle.remove(worker)
+            self._kill(worker)
+
+    def _kill(self, worker: asyncio.subprocess.Process | None) -> None:
+        if worker is not None:
+            self._all.discard(worker)
+            with contextlib.suppress(ProcessLookupError):
+                worker.kill()
+
+    async def close(self) -> None:
+        """All workers are gone."""
+        workers = list(self._all)
+        for worker in workers:
+            self._kill(worker)
+        self._idle.clear()
+        await asyncio.gather(*[worker.wait() for worker in workers])
+
+
+async def _message(worker: asyncio.subprocess.Process) -> bytes:
+    assert worker.stdout is not None
+    (size,) = _SIZE.unpack(await worker.stdout.readexactly(_SIZE.size))
+    if size > MAX_ANSWER_BYTES:
+        raise ConnectionError("the worker says too much")
+    return await worker.stdout.readexactly(size)
+
+
+def _schemas_of(contract: Contract) -> list[Compiled]:
+    found = [] if contract.schema is None else [contract.schema]
+    return found + [c for c in (contract.tools or {}).values() if c is not None]
+
+
+def _unchecked(why: str) -> Verdict:
+    return Verdict("invalid", problems=(Problem("", "schema", why),))
+
+
+class _Writing(pickle.Pickler):
+    """Compiled schemas go as their text: their validators cannot go at all."""
+
+    def persistent_id(self, obj: Any) -> Any:
+        return (obj.version, obj.schema) if isinstance(obj, Compiled) else None
+
+
+class _Reading(pickle.Unpickler):
+    """Reads values of our own packages, and nothing else: no function can be named in the text.
+
+    Both ends are ours; but the worker has handled what is hostile, and is not believed more than need be.
+    """
+
+    def __init__(self, text: bytes, known: Mapping[str, Compiled]) -> None:
+        super().__init__(io.BytesIO(text))
+        self._known = known
+
+    def find_class(self, module: str, name: str) -> Any:
+        found = super().find_class(module, name)
+        ours = module.startswith(_OURS) and isinstance(found, type) and found.__module__ == module
+        if not ours and name not in _PLAIN.get(module, ()):
+            raise pickle.UnpicklingError("not one of our values")
+        return found
+
+    def persistent_load(self, pid: Any) -> Compiled:
+        version, schema = pid
+        return self._known.get(version) or compile_schema(schema)
+
+
+def written(value: Any) -> bytes:
+    """`value` as a message to or from a worker."""
+    buffer = io.BytesIO()
+    _Writing(buffer, protocol=5).dump(value)
+    return buffer.getvalue()
+
+
+def read_back(text: bytes, known: Mapping[str, Compiled]) -> Any:
+    """The value of a message; `known` are schemas that are compiled already. Raises pickle.UnpicklingError."""
+    return _Reading(text, known).load()
