@@ -1,6 +1,6 @@
 """What one exchange may spend: attempts, money and time are one allowance."""
 
-from dataclasses import dataclass
+from schemas.values import dataclass
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,11 +10,12 @@ While it is open no call is made: the caller answers at once with the seconds to
 began before it opened and ends after it says nothing about now, so only the probe's result counts then.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Literal
 
 from policies.chat import Failure
 from policies.window import Window, add, totals
+from schemas.values import dataclass
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,9 +5,9 @@ than one that works, by more than a fifth. Re-asks take from it too, but are nev
 upstream that answers, and what they ask is new.
 """
 
-from dataclasses import dataclass
 
 from policies.window import Window, add, totals
+from schemas.values import dataclass
 
 
 @dataclass(frozen=True, slots=True)

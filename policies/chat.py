@@ -1,7 +1,8 @@
 """The words of one conversation with a model: what is asked, what came back, what it used."""
 
-from dataclasses import dataclass
 from typing import Any, Literal
+
+from schemas.values import dataclass
 
 Purpose = Literal[
     "answer", "retry", "reask", "patch", "escalate", "hedge_loser", "cancelled", "summary", "route"

@@ -1,7 +1,7 @@
 """What the replies of an exchange must satisfy, and what a reply is found to be."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from typing import Any, Literal
 
 from policies.chat import Choice, Reply, ToolCall
@@ -10,6 +10,7 @@ from schemas.check import Change, Mended, Problem
 from schemas.compiled import Compiled
 from schemas.mend import compact, mend
 from schemas.subset import Subset
+from schemas.values import dataclass
 
 VerdictKind = Literal["none", "exempt", "valid", "repaired", "invalid"]
 EVERYTHING_EXACT = frozenset({"lossless", "choice", "coercion"})

@@ -7,10 +7,11 @@ fact too: it comes in as numbers, so that a decision can be replayed.
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, Literal
 
 from policies.cards import ModelCard
+from schemas.values import dataclass
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,13 +4,13 @@ The whole history goes in and one step comes out, so that every rule can be test
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Literal
 
 from policies.allowance import Allowance, spent_up
 from policies.chat import Failure, Purpose, Reply, Usage
 from policies.contract import CUT, NO_VERDICT, Verdict
 from policies.route import Repair
+from schemas.values import dataclass
 
 
 @dataclass(frozen=True, slots=True)

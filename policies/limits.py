@@ -10,10 +10,12 @@ between, by a lock or a transaction, or by not waiting in between.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import UTC, datetime, timedelta
 from types import MappingProxyType
 from typing import Literal, TypeVar
+
+from schemas.values import dataclass
 
 Period = Literal["hour", "day", "week", "month", "total"]
 Scope = Literal["key", "route", "run"]

@@ -5,12 +5,12 @@ What was valid cannot drift, and the model writes a few tokens instead of the wh
 
 import copy
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from schemas.check import Problem
 from schemas.compiled import Compiled, compile_schema
 from schemas.errors import SchemaRefused
+from schemas.values import dataclass
 
 MAX_PARTS = 4
 """More failing parts than this are asked for as a whole: a model loses count of pointers."""

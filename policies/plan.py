@@ -1,7 +1,6 @@
 """What is decided before the first call: which models may be asked, in which order, with how much context."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from policies.allowance import Allowance
@@ -10,6 +9,7 @@ from policies.ladder import Rung
 from policies.route import ContextRule, Repair, StreamMode
 from policies.routing import Choice
 from policies.trimming import Trimmed, recent
+from schemas.values import dataclass
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,6 @@ After the call `climb_reason` says whether a valid answer is good enough to be k
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
 from policies.chat import Usage
@@ -21,6 +20,7 @@ from policies.constraints import RESERVED_OUTPUT_TOKENS, Excluded, sift
 from policies.facts import Evidence, Facts, Plan
 from policies.money import cost_nanousd, usd_text
 from policies.route import Route, When
+from schemas.values import dataclass
 
 ENOUGH = 20.0
 """Evidence of fewer exchanges than this does not turn a ladder round."""

@@ -9,11 +9,11 @@ ours, and what trimming does to it is not claimed either.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from policies.cards import Price
 from policies.chat import Purpose, Usage
 from policies.money import cost_nanousd
+from schemas.values import dataclass
 
 _OF_TRIMMING: frozenset[Purpose] = frozenset({"summary"})
 _NO_PROMPT_OF_THE_CLIENT: frozenset[Purpose] = frozenset({"summary", "route", "patch", "reask"})

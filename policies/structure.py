@@ -5,11 +5,12 @@ The full schema is checked by us in any case; what is asked for here only makes 
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, Literal
 
 from policies.route import Structured
 from schemas.compiled import Compiled
+from schemas.values import dataclass
 
 Structure = Literal["as_asked", "native", "object", "tool", "prompt"]
 """as_asked: nothing is added; native: response_format json_schema; object: json_object and words; tool: a forced

@@ -5,10 +5,10 @@ PolicyError
 """
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import overload
 
 from policies.units import Message, Unit, content_hash, last_user, leading, units_of
+from schemas.values import dataclass
 
 
 class PolicyError(Exception):

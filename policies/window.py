@@ -3,7 +3,7 @@
 A window is as long as its span in seconds, whatever the rate of calls; it forgets in steps of one second.
 """
 
-from dataclasses import dataclass
+from schemas.values import dataclass
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,13 +8,13 @@ import contextlib
 import hashlib
 import time
 from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass
 
 from cachetools import TTLCache
 
 from policies.cards import ModelCard
 from policies.chat import Usage
 from policies.route import Cache
+from schemas.values import dataclass
 
 _OVERHEAD = 512
 """Bytes that an entry takes beside its body, roughly."""

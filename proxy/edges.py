@@ -6,12 +6,12 @@ import hmac
 import secrets
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 from proxy import serving
 from proxy.services import Ready
 from proxy.snapshot import Key
 from proxy.wire.errors import NO_RETRY, ApiError, bad_request, too_large
+from schemas.values import dataclass
 
 _LOOPBACK = frozenset({"127.0.0.1", "::1", "::ffff:127.0.0.1"})
 

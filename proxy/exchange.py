@@ -11,7 +11,7 @@ ports of production are in `proxy/live.py`; the tests play scripted ones.
 
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, Protocol
 
 from policies import correction, release
@@ -21,6 +21,7 @@ from policies.ladder import Accept, Again, Attempt, GiveUp, next_step, passed_ov
 from policies.patching import Patch
 from policies.plan import Plan
 from policies.release import Gate, gate_for
+from schemas.values import dataclass
 
 
 @dataclass(frozen=True, slots=True)

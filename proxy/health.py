@@ -7,7 +7,6 @@ that works: it counts, and so leaves less for repetitions, but is not refused (`
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Literal
 
 from cachetools import LRUCache
@@ -17,6 +16,7 @@ from policies.breaker import CLOSED, Breaker
 from policies.budget import RetryBudget
 from policies.cards import ModelCard
 from policies.chat import Failure
+from schemas.values import dataclass
 
 State = Literal["closed", "open", "half_open"]
 MAX_BREAKERS = 4096

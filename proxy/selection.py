@@ -1,7 +1,6 @@
 """Which route a request selects, and whether it pins a model. First hit wins (docs/headers.md)."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 from policies.cards import ModelCard
 from policies.route import Route
@@ -9,6 +8,7 @@ from proxy.services import DEFAULT
 from proxy.snapshot import Key, Snapshot
 from proxy.wire.ask import Ask
 from proxy.wire.errors import NO_RETRY, ApiError, not_found
+from schemas.values import dataclass
 
 MAX_NAME = 200
 

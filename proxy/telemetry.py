@@ -6,7 +6,6 @@ A model that matched a pattern is counted under the pattern. `Families` names ev
 
 import time
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from typing import Literal, get_args
 
 from prometheus_client import CollectorRegistry
@@ -21,6 +20,7 @@ from policies.saved import Saved
 from proxy.families import NANO, Families
 from proxy.series import Buckets, Cell
 from proxy.shared_series import Share
+from schemas.values import dataclass
 
 OPERATIONS: Mapping[str, str] = {"chat/completions": "chat", "completions": "text_completion"}
 """Endpoint -> `gen_ai.operation.name`, where that is another word."""

@@ -1,7 +1,9 @@
 """The values that a check of a text gives: problems, changes and the verdict."""
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, Literal
+
+from schemas.values import dataclass
 
 ChangeKind = Literal["lossless", "choice", "coercion", "lossy"]
 

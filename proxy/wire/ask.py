@@ -1,11 +1,11 @@
 """A client's request as a value: what it asks for, what of it is addressed to us."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, Literal
 
 from proxy.wire.body import REMOVE, NotJson, read_json
 from proxy.wire.errors import bad_request
+from schemas.values import dataclass
 
 Progress = Literal["off", "comment", "chunk"]
 _CONTROLS = ("route", "run", "step", "progress", "explain", "max_cost_usd")

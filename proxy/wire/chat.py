@@ -5,7 +5,7 @@ What a reply holds beyond the parts we know is kept: only the text that was mend
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from typing import Any
 
 import orjson
@@ -15,6 +15,7 @@ from policies.contract import Verdict
 from policies.money import usage_of
 from proxy.wire.body import dump
 from proxy.wire.sse import DONE, frame
+from schemas.values import dataclass
 
 MOST_CHARS_PER_TOKEN = 8
 """Words of prose are rarely longer; only bounds what must not be exceeded."""
