@@ -67,7 +67,8 @@ class Failure:
 
     `status` is the upstream's HTTP status where it answered at all. `retryable` says that the same
     call may succeed later or elsewhere; `unsupported` is a refusal of something that we added to the
-    request and can do without. `retry_after_s` is the upstream's own wish. `body` is what the
+    request and can do without; `window` says that the prompt does not fit the model, which was
+    not called. `retry_after_s` is the upstream's own wish. `body` is what the
     upstream said, as it said it (never logged).
     """
 
@@ -83,6 +84,7 @@ class Failure:
         "budget",
         "rate",
         "unsupported",
+        "window",
     ]
     message: str
     status: int | None = None

@@ -1,13 +1,14 @@
 """What a model's window leaves for a prompt, and what is said when even the least does not fit."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from policies.cards import ModelCard
+from policies.constraints import RESERVED_OUTPUT_TOKENS
 from policies.index import Index
 from policies.relevant import least
 from policies.trimming import REPLY_OPENING, BudgetTooSmall
-from policies.units import last_user, leading
+from policies.units import Message, last_user, leading
 
 RESERVED_FOR_OUTPUT = 1_024
 """Tokens kept free for the answer where neither the client nor the model's card bounds it."""
@@ -35,17 +36,29 @@ def room(card: ModelCard, max_output_tokens: int | None = None) -> Room | None:
     return Room(card.window_tokens - output, card.window_tokens, output)
 
 
+def most_prompt_tokens(card: ModelCard, max_output_tokens: int | None = None) -> int | None:
+    """The longest prompt that the model takes at all, as routing sees it; None where its window is not known.
+
+    Trimming aims at `room`, which leaves more for the answer; a prompt between the two goes as it is.
+    """
+    if card.window_tokens is None:
+        return None
+    return card.window_tokens - (max_output_tokens or min(RESERVED_OUTPUT_TOKENS, card.window_tokens // 8))
+
+
 def required_parts(
-    index: Index, pins: Collection[int] = (), overhead_tokens: int = REPLY_OPENING
+    messages: Sequence[Message],
+    counts: Sequence[int],
+    pins: Collection[int] = (),
+    overhead_tokens: int = REPLY_OPENING,
 ) -> Mapping[str, int]:
-    """What no trimming may drop, by name, in tokens: tool definitions, instructions, question, pins, latest."""
-    question = last_user(index.messages)
-    instructions = sum(index.counts[: leading(index.messages)])
+    """What no trimming may drop, by name, in tokens: tool definitions, instructions, question, pins."""
+    question = last_user(messages)
     parts = {
         "tools": max(0, overhead_tokens - REPLY_OPENING),
-        "instructions": instructions,
-        "question": index.counts[question] if question is not None else 0,
-        "pins": sum(index.counts[at] for at in set(pins) if 0 <= at < len(index.messages)),
+        "instructions": sum(counts[: leading(messages)]),
+        "question": counts[question] if question is not None else 0,
+        "pins": sum(counts[at] for at in set(pins) if 0 <= at < len(messages) and at != question),
     }
     return {name: tokens for name, tokens in parts.items() if tokens}
 
@@ -63,5 +76,7 @@ def ensure_it_fits(
     """
     tokens = least(index, pins=pins, overhead_tokens=overhead_tokens)
     if tokens > room_tokens:
-        raise BudgetTooSmall(tokens, room_tokens, required_parts(index, pins, overhead_tokens))
+        raise BudgetTooSmall(
+            tokens, room_tokens, required_parts(index.messages, index.counts, pins, overhead_tokens)
+        )
     return tokens

@@ -87,6 +87,11 @@ class Trimmed:
     note: str
     fits: bool = True
 
+    @property
+    def changed(self) -> bool:
+        """Whether other messages go upstream than came. Unlike asking `dropped`, this makes no records."""
+        return self.tokens_out != self.tokens_in
+
 
 def recent(
     messages: Sequence[Message],
@@ -132,6 +137,14 @@ def recent(
         tokens_out=sum(counts[at] for at in kept) + overhead_tokens,
         note=f"the last {len(kept)} of {len(messages)} messages fit",
     )
+
+
+def least_recent(
+    messages: Sequence[Message], counts: Sequence[int], overhead_tokens: int = REPLY_OPENING
+) -> int:
+    """How many tokens are left when `recent` has dropped all it may."""
+    units = units_of(messages)
+    return overhead_tokens + sum(_tokens(units[n], counts) for n in must_stay(messages, units))
 
 
 def must_stay(messages: Sequence[Message], units: Sequence[Unit], pins: Collection[int] = ()) -> set[int]:

@@ -17,6 +17,7 @@ from policies.continuation import Continued, Sent
 from policies.economy import Caching, Outlook
 from policies.index import Index
 from policies.prefix import trim_on
+from policies.relevant import least
 from policies.room import room
 from policies.route import Route
 from proxy.counters import Counter
@@ -68,12 +69,23 @@ class Conversations:
         conversation = self._known.pop(name, None) or Conversation(Index(self._counter))
         must = window is not None and total_tokens > window  # then it does not matter whether trimming pays
         work = (conversation, messages, min(limits), overhead_tokens, caching_of(card), must)
-        heavy = sum(len(str(m.get("content", ""))) for m in messages) > HEAVY_BYTES
-        continued = await asyncio.to_thread(_trim, *work) if heavy else _trim(*work)
+        continued = await asyncio.to_thread(_trim, *work) if _heavy(messages) else _trim(*work)
         conversation.sent = continued.sent
         if conversation.index.tokens < self._known.maxsize:
             self._known[name] = conversation
         return continued
+
+    async def least(
+        self, route: Route, owner: str | None, messages: Sequence[Mapping[str, Any]], overhead_tokens: int
+    ) -> int:
+        """How many tokens are left when trimming by relevance has taken all it may."""
+        name = _name(route.name, owner, messages)
+        conversation = self._known.pop(name, None) or Conversation(Index(self._counter))
+        work = (conversation.index, messages, overhead_tokens)
+        tokens = await asyncio.to_thread(_least, *work) if _heavy(messages) else _least(*work)
+        if conversation.index.tokens < self._known.maxsize:
+            self._known[name] = conversation
+        return tokens
 
     def learn(
         self, route: Route, owner: str | None, messages: Sequence[Mapping[str, Any]], cached_tokens: int
@@ -82,6 +94,15 @@ class Conversations:
         conversation = self._known.get(_name(route.name, owner, messages))
         if conversation is not None:
             conversation.cached_tokens = cached_tokens
+
+
+def _heavy(messages: Sequence[Mapping[str, Any]]) -> bool:
+    return sum(len(str(m.get("content", ""))) for m in messages) > HEAVY_BYTES
+
+
+def _least(index: Index, messages: Sequence[Mapping[str, Any]], overhead_tokens: int) -> int:
+    index.follow(messages)
+    return least(index, overhead_tokens=overhead_tokens)
 
 
 def _trim(

@@ -9,7 +9,6 @@ from policies.facts import Candidate, Draws, Facts
 from policies.plan import Counts
 from policies.route import Route
 from policies.routing import needs
-from policies.trimming import Trimmed
 from proxy.selection import Selected
 from proxy.wire.ask import Ask
 
@@ -37,15 +36,18 @@ def gather(
     selected: Selected,
     counts: Counts | None,
     health: Mapping[str, float],
-    context: Trimmed | None = None,
+    least_tokens: int | None = None,
 ) -> Facts:
-    """The facts of this request. `health` has the seconds until an ill model may be tried again, by the name it is asked by."""
+    """The facts of this request. `health` has the seconds until an ill model may be tried again, by the name it is asked by.
+
+    `least_tokens` is what trimming can bring the prompt down to.
+    """
     wanted = needs(route)
     chance = random.random  # choices are logged with their propensities; nothing secret hangs on them
     return Facts(
         models={t.asked: Candidate(t.card, retry_after_s=health.get(t.asked)) for t in selected.targets},
         prompt_tokens=0 if counts is None else sum(counts.messages) + counts.overhead,
-        min_prompt_tokens=None if context is None else context.tokens_out,
+        min_prompt_tokens=least_tokens,
         max_output_tokens=bound_of(ask.doc),
         abilities=request.demands(ask.doc) - EMULATED,
         pinned=selected.pinned,

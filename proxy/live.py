@@ -20,6 +20,7 @@ from proxy.cache import Answer
 from proxy.exchange import Order, Outcome
 from proxy.health import Ticket
 from proxy.listener import Listener
+from proxy.prompts import Prompt
 from proxy.selection import Selected
 from proxy.services import Services
 from proxy.snapshot import Provider
@@ -53,7 +54,7 @@ class Live:
         listener: Listener | None,
         contract: Contract,
         rules: Rules,
-        dropped_tokens: int,
+        prompt: Prompt,
     ) -> None:
         self._services = services
         self._ready = services.ready
@@ -69,7 +70,7 @@ class Live:
         self.messages: Sequence[Mapping[str, Any]] = conversation(ask.doc) if responses else ask.messages
         """The conversation as the client wrote it."""
         self._rules = rules
-        self._dropped_tokens = dropped_tokens
+        self.prompt = prompt
         self._spent: list[Spent] = []
         self.saved: Saved | None = None
         """What this exchange saved against one untrimmed call to the last model; None where unknown."""
@@ -127,6 +128,10 @@ class Live:
     async def _open(
         self, order: Order, card: ModelCard, provider: Provider, upstream: OpenAIUpstream, upstream_name: str
     ) -> ChatCall | Failure:
+        fitting = await self.prompt.within(order, card)
+        if isinstance(fitting, Failure):
+            return fitting
+        order = fitting
         shaped = self._shape(order, card, upstream.family)
         changes = dict(self._ask.own) | dict(shaped.changes)
         if self._ask.model != upstream_name:
@@ -286,7 +291,7 @@ class Live:
         delivered = attempt.failure is None and attempt.verdict.acceptable
         self._spent.append(Spent(attempt.purpose, attempt.usage or _NOTHING, target.card.price))
         if delivered:
-            self.saved = self._saved()
+            self.saved = self._saved(attempt.number)
             if self.saved is not None:
                 attempt = replace(attempt, saved_nanousd=self.saved.total)
         failure = attempt.failure
@@ -326,10 +331,10 @@ class Live:
     def _waited_s(self) -> float:
         return 0.0 if self.last_call is None else self.last_call.waited_s
 
-    def _saved(self) -> Saved | None:
+    def _saved(self, number: int) -> Saved | None:
         """What the exchange saved, now that its last attempt answered."""
         flagship = self._selected.flagship.price
-        return saved(self._spent, len(self._spent) - 1, flagship, self._dropped_tokens)
+        return saved(self._spent, len(self._spent) - 1, flagship, self.prompt.dropped_tokens(number))
 
     def _observe(self, alias: str, attempt: Attempt) -> None:
         """Remember how the model treated the shape it was asked for."""

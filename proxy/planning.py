@@ -10,8 +10,9 @@ from policies.allowance import Allowance
 from policies.contract import Contract
 from policies.ladder import Rung
 from policies.plan import Counts, Plan, needs_counts, trim_context
+from policies.room import most_prompt_tokens, required_parts
 from policies.routing import choose
-from policies.trimming import Trimmed
+from policies.trimming import Trimmed, least_recent
 from proxy.facts import bound_of, counts_wanted, gather
 from proxy.handlers.schemas import refused_schema
 from proxy.selection import Selected
@@ -36,10 +37,11 @@ async def plan_of(
         tools = ask.doc.get("tools")
         counted = await services.counter.measure(ask.messages, tools if isinstance(tools, list) else ())
         counts = Counts(counted.messages, counted.tools + counted.overhead)
-    context = await _context(services, ask, selected, owner, counts)
-    choice = choose(route, gather(route, ask, selected, counts, _ill(services, selected), context))
+    least = await _least(services, ask, selected, owner, counts)
+    choice = choose(route, gather(route, ask, selected, counts, _ill(services, selected), least))
     if choice.model is None:
-        raise nobody(choice)
+        raise nobody(choice, _parts(ask, counts))
+    context = await _context(services, ask, selected, choice.model, owner, counts)
     providers = services.ready.snapshot.providers
     rungs = tuple(
         Rung(asked, providers[selected.target(asked).card.provider].retries if own_retries else 0)
@@ -69,14 +71,37 @@ def _ill(services: Services, selected: Selected) -> dict[str, float]:
     return {asked: waits[key] for asked, key in named if key in waits}
 
 
-async def _context(
+async def _least(
     services: Services, ask: Ask, selected: Selected, owner: str | None, counts: Counts | None
+) -> int | None:
+    """To how many tokens the prompt can be trimmed; None where nothing is trimmed, or any window holds all of it."""
+    route = selected.route
+    if counts is None or route.context.policy == "off":
+        return None
+    most = [most_prompt_tokens(t.card, bound_of(ask.doc)) for t in selected.targets]
+    total = sum(counts.messages) + counts.overhead
+    if all(tokens is None or total <= tokens for tokens in most):
+        return None
+    if route.context.policy == "recent":
+        return least_recent(ask.messages, counts.messages, counts.overhead)
+    return await services.conversations.least(route, owner, ask.messages, counts.overhead)
+
+
+def _parts(ask: Ask, counts: Counts | None) -> Mapping[str, int]:
+    """What of the prompt has to stay whatever is trimmed, in tokens."""
+    if counts is None:
+        return {}
+    return required_parts(ask.messages, counts.messages, (), counts.overhead)
+
+
+async def _context(
+    services: Services, ask: Ask, selected: Selected, model: str, owner: str | None, counts: Counts | None
 ) -> Trimmed | None:
-    """The messages that go upstream, by the route's rule; None where they go as they came."""
+    """The messages that go to `model`, by the route's rule; None where they go as they came."""
     rule = selected.route.context
     if rule.policy != "relevant" or counts is None:
         return trim_context(rule, ask.messages, counts)
-    card, output = selected.targets[0].card, bound_of(ask.doc)
+    card, output = selected.target(model).card, bound_of(ask.doc)
     total = sum(counts.messages) + counts.overhead
     continued = await services.conversations.trim(
         selected.route, owner, ask.messages, counts.overhead, card, output, total

@@ -1,6 +1,7 @@
 """`POST /v1/chat/completions` and its kin: a request becomes an exchange, its outcome an answer."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from policies.chat import Reply
 from policies.ladder import Accept
@@ -13,6 +14,7 @@ from proxy.handlers.again import again
 from proxy.listener import Listener
 from proxy.live import Live
 from proxy.planning import RESPONSES, plan_of
+from proxy.prompts import Prompt
 from proxy.selection import Selected, select
 from proxy.services import Services
 from proxy.wire import facts as wire_facts
@@ -71,7 +73,8 @@ async def _exchange(
         call = live.last_call if live is not None else None
         upstream = call.reply_headers if call is not None else ()
         model = call.model if call is not None else ""
-        return _headers(visit, upstream, wire_facts.at_start(plan, model))
+        context = plan.context if live is None else live.prompt.context
+        return _headers(visit, upstream, wire_facts.at_start(plan, model, context))
 
     def waiting() -> bytes:
         stands = None if live is None else live.progress
@@ -92,13 +95,15 @@ async def _exchange(
         listener=listener,
         contract=plan.contract,
         rules=rules,
-        dropped_tokens=0 if plan.context is None else plan.context.tokens_in - plan.context.tokens_out,
+        prompt=Prompt(services.counter, selected.route.context, ask, plan.context),
     )
     if listener is not None:
         services.listeners.add(listener)
         listener.told = [] if turn is not None else None
     try:
         outcome = await converse(plan, live.messages, live)
+        sent = live.prompt.context_of(outcome.last.number)  # a smaller model gets less than the first one
+        outcome = replace(outcome, plan=replace(outcome.plan, context=sent))
         alias, word = selected.target(outcome.last.model).card.alias, wire_facts.schema_word(outcome)
         if plan.context is not None and outcome.last.usage is not None:
             services.conversations.learn(selected.route, key, live.messages, outcome.last.usage.cached_tokens)
@@ -113,7 +118,9 @@ async def _exchange(
             services.telemetry.stream_ended(visit.id, plan.route, listener.spoke_first_s)
 
 
-def _answer_whole(visit: Visit, ask: Ask, outcome: Outcome, live: Live, turn: Turn | None) -> serving.Response:
+def _answer_whole(
+    visit: Visit, ask: Ask, outcome: Outcome, live: Live, turn: Turn | None
+) -> serving.Response:
     facts = wire_facts.at_end(outcome)
     upstream = live.last_call.reply_headers if live.last_call is not None else ()
     error = _error_of(visit, outcome)

@@ -6,6 +6,7 @@ This is the only module that knows which status a failure gets.
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any
 
 import orjson
@@ -97,6 +98,8 @@ def from_failure(failure: Failure, *, retried: bool) -> ApiError:
     """
     if failure.kind in ("budget", "rate"):
         return _limited(failure)
+    if failure.kind == "window":
+        return bad_request(failure.message, param="messages", code="context_length_exceeded")
     again = () if not retried or any(n == "x-should-retry" for n, _ in failure.headers) else NO_RETRY
     headers = failure.headers + again
     if failure.status is not None:
@@ -115,8 +118,8 @@ def from_failure(failure: Failure, *, retried: bool) -> ApiError:
     return ApiError(status, failure.message, code, type="upstream_error", headers=headers)
 
 
-def nobody(choice: Choice) -> ApiError:
-    """No model of the ladder may be asked; says why of each."""
+def nobody(choice: Choice, parts: Mapping[str, int] = MappingProxyType({})) -> ApiError:
+    """No model of the ladder may be asked; says why of each. `parts` of the prompt have to stay, in tokens."""
     why = "; ".join(f"{gone.model}: {gone.says}" for gone in choice.excluded)
     message = f"No model of the route may be asked: {why}."
     kinds = {gone.why for gone in choice.excluded}
@@ -125,6 +128,8 @@ def nobody(choice: Choice) -> ApiError:
         headers = (("retry-after", str(wait)),)
         return ApiError(503, message, "upstream_unavailable", type="server_error", headers=headers)
     if "window" in kinds:
+        if parts:
+            message += f" What must stay: {', '.join(f'{name} {n}' for name, n in parts.items())} tokens."
         return bad_request(message, param="messages", code="context_length_exceeded")
     if "price" in kinds:
         return ApiError(429, message, "insufficient_quota", type="insufficient_quota", headers=NO_RETRY)

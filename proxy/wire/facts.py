@@ -8,6 +8,7 @@ import orjson
 from policies.ladder import Accept, Attempt, GiveUp
 from policies.money import usd_text
 from policies.plan import Plan
+from policies.trimming import Trimmed
 from proxy.exchange import Outcome
 from proxy.wire.ask import Progress
 from proxy.wire.body import dump
@@ -20,10 +21,10 @@ MAX_PROBLEMS = 20
 Headers = list[tuple[str, str]]
 
 
-def at_start(plan: Plan, model: str) -> Headers:
-    """The headers that are known when a stream begins."""
+def at_start(plan: Plan, model: str, context: Trimmed | None) -> Headers:
+    """The headers that are known when a stream begins; `context` is what its model was sent."""
     headers = [("x-tailrace-route", plan.route), ("x-tailrace-model", model)]
-    return headers + _context(plan)
+    return headers + _context(context)
 
 
 def at_end(outcome: Outcome) -> Headers:
@@ -39,11 +40,10 @@ def at_end(outcome: Outcome) -> Headers:
     ]
     if last.verdict.changes:
         headers.append(("x-tailrace-repairs", ",".join(repairs(last))))
-    return headers + _context(plan)
+    return headers + _context(plan.context)
 
 
-def _context(plan: Plan) -> Headers:
-    context = plan.context
+def _context(context: Trimmed | None) -> Headers:
     if context is None:
         return []
     text = f"in={context.tokens_in};out={context.tokens_out};dropped={len(context.dropped)}"
@@ -183,7 +183,9 @@ def error_of(outcome: Outcome, *, retried: bool) -> ApiError:
     end = outcome.end
     assert isinstance(end, GiveUp)
     if end.reason != "schema":
-        failed = next(a.failure for a in reversed(outcome.history) if a.failure is not None)
+        failures = [a.failure for a in reversed(outcome.history) if a.failure is not None]
+        # What an upstream said tells more than that the last model was too small to be asked.
+        failed = next((f for f in failures if f.kind != "window"), failures[0])
         return from_failure(failed, retried=retried)
     judged = next(a for a in reversed(outcome.history) if a.verdict.kind == "invalid")
     problems = judged.verdict.problems[:MAX_PROBLEMS]
