@@ -34,6 +34,8 @@ class Attempt:
     first_byte_s: float | None = None
     saved_nanousd: int | None = None
     """What the exchange saved, on the attempt that was delivered; None elsewhere and where unknown."""
+    set_aside: str | None = None
+    """Why its answer is not delivered though it may be valid: `disagreement`, or `agreement` where its twin is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +88,10 @@ def next_step(
     problems came twice: then, or when the re-asks are used up, the next model is asked.
     """
     last = history[-1]
+    if last.set_aside is not None:  # whatever it was, its model is not asked again
+        short = spent_up(allowance, len(history), _spent(history), now_s)
+        rung = _rung_of(rungs, last.model)
+        return _give_up(repair, history, short) if short else _climb(rungs, rung, repair, history)
     if last.failure is None and last.verdict.acceptable:
         return Accept()
     if last.failure is not None and not last.failure.retryable:
@@ -110,7 +116,7 @@ def next_step(
 def _after_failure(rungs: Sequence[Rung], repair: Repair, history: Sequence[Attempt]) -> Step:
     last = history[-1]
     assert last.failure is not None
-    if last.failure.kind in ("breaker", "window"):  # it was not called, and would not be now
+    if last.failure.kind == "breaker":  # it was not called, and for a while will not be
         return _climb(rungs, _rung_of(rungs, last.model), repair, history)
     failed = _run_length(history, last.model)
     rung = _rung_of(rungs, last.model)

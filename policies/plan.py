@@ -27,6 +27,8 @@ class Plan:
     mode: StreamMode
     context: Trimmed | None = None
     choice: Choice | None = None
+    companion: str | None = None
+    """A model that is asked together with the first rung's, for an answer to compare."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -40,7 +40,7 @@ class Choice:
 
     `ladder` is what is left to climb after `model`. `propensity` is the probability that these facts lead
     to this model. `climb_above` is the suspicion from which a valid answer is not believed; `together` are
-    the models to ask at once and compare; `shadow` is asked besides, for the log alone.
+    two models to ask at once and compare; `shadow` is asked besides, for the log alone.
     """
 
     model: str | None
@@ -50,7 +50,7 @@ class Choice:
     excluded: tuple[Excluded, ...] = ()
     step: str = "*"
     climb_above: float | None = None
-    together: tuple[str, ...] = ()
+    together: tuple[str, str] | None = None
     shadow: str | None = None
     holdout: bool = False
     retry_after_s: float | None = None
@@ -272,18 +272,15 @@ def _drawn(case: _Case, start: str, climb_above: float | None, excluded: tuple[E
         if held:
             case.note("holdout", f"drawn for comparison: {strong} instead of {start}")
             start = strong
+    together, start = _paired(case, start)
     other = strong if start != strong else able[0]
     shadow = other if draws.shadow < route.shadow and other != start else None
     if shadow:
         case.note("shadow", f"{shadow} is asked besides, for the log alone")
-    together: tuple[str, ...] = ()
-    if route.agree and start != strong and all(alias in able for alias in route.agree):
-        together = route.agree
-        case.note("agree", f"{' and '.join(together)} are asked together")
     above = able[able.index(start) + 1 :]
     return Choice(
         model=start,
-        ladder=tuple(alias for alias in above if alias not in together),
+        ladder=tuple(alias for alias in above if alias not in (together or ())),
         reasons=tuple(case.reasons),
         propensity=propensity,
         excluded=excluded,
@@ -293,6 +290,21 @@ def _drawn(case: _Case, start: str, climb_above: float | None, excluded: tuple[E
         shadow=shadow,
         holdout=held,
     )
+
+
+def _paired(case: _Case, start: str) -> tuple[tuple[str, str] | None, str]:
+    """The two models that are asked together, and where to begin: above them where one of them is not able."""
+    pair, able = case.route.agree, case.able
+    if not pair or start == case.strong:
+        return None, start
+    if not sift(pair, case.route, case.facts)[1]:
+        case.note("agree", f"{pair[0]} and {pair[1]} are asked together")
+        return (pair[0], pair[1]), start
+    above = next((alias for alias in able[able.index(start) :] if alias not in pair), start)
+    if above == start:
+        return None, start
+    case.note("agree", f"there is nobody to agree with {start}: {above}")
+    return None, above
 
 
 def climb_reason(

@@ -9,13 +9,14 @@ all it decides is a function of `policies`. The code that receives and answers i
 ports of production are in `proxy/live.py`; the tests play scripted ones.
 """
 
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Coroutine, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import replace
 from typing import Any, Protocol
 
 from policies import correction, release
 from policies.chat import Failure, Purpose, Reply, Usage
+from policies.consensus import consensus
 from policies.contract import Contract, Verdict
 from policies.ladder import Accept, Again, Attempt, GiveUp, next_step, passed_over
 from policies.patching import Patch
@@ -81,8 +82,12 @@ class Ports(Protocol):
         """Whether the upstream may be asked once more: a share of its calls may be repetitions (policies.budget)."""
         ...
 
-    async def judge(self, reply: Reply, contract: Contract, patch: Patch | None) -> Verdict:
+    async def judge(self, reply: Reply, contract: Contract, order: Order) -> Verdict:
         """`policies.contract.judge` or `judge_patch`, wherever there is room for it."""
+        ...
+
+    async def both(self, one: Coroutine[Any, Any, None], other: Coroutine[Any, Any, None]) -> None:
+        """Run both at the same time; neither goes on when this has ended, however it ends."""
         ...
 
     async def tell(self, piece: bytes) -> None:
@@ -117,22 +122,32 @@ class Outcome:
 async def converse(plan: Plan, messages: Sequence[Mapping[str, Any]], ports: Ports) -> Outcome:
     """Carry `plan` out. `messages` is the conversation as the client wrote it, empty where there is none.
 
-    Afterwards every attempt is booked, also when the exchange was cancelled because its client left.
+    Afterwards every attempt is booked, also when the exchange was cancelled because its client left. An answer
+    that was set aside, because two models disagreed, is still better than none.
     """
-    trimmed = plan.context.messages if plan.context is not None and plan.context.changed else None
+    trimmed = plan.context.messages if plan.context is not None and plan.context.dropped else None
     first = order = Order(1, plan.rungs[0].model, "answer", trimmed)
     history: tuple[Attempt, ...] = ()
     committed, released = False, ""
+    spare: tuple[Attempt, Gate] | None = None
     while True:
-        gate = gate_for(plan.mode, plan.contract, resumed=committed)
-        attempt, told = await _attempt(order, plan.contract, gate, ports)
-        history += (attempt,)
+        gate = gate_for(plan.mode, plan.contract, resumed=committed or plan.companion is not None)
+        if plan.companion is not None and not history:
+            history, spare = await _compared(plan, order, gate, ports)
+            attempt, told, order = history[-1], False, replace(order, number=2)
+        else:
+            attempt, told = await _attempt(order, plan.contract, gate, ports)
+            history += (attempt,)
         committed, released = committed or told, released or gate.released
         step = next_step(plan.rungs, plan.repair, plan.allowance, history, ports.now())
         if isinstance(step, Again) and committed and not released:
             step = GiveUp("failure", "part of the answer was already delivered")
         while isinstance(step, Again) and not ports.grant(step, attempt):
             step = passed_over(plan.rungs, plan.repair, history, step)
+        if spare is not None and isinstance(step, GiveUp):
+            kept, gate = spare
+            history = (*(a for a in history if a is not kept), kept)
+            step = Accept()
         if not isinstance(step, Again):
             return Outcome(plan, history, step, tuple(gate.held), committed, released)
         await ports.wait(step.wait_s)
@@ -142,12 +157,71 @@ async def converse(plan: Plan, messages: Sequence[Mapping[str, Any]], ports: Por
             order = _corrected(order, attempt, messages, plan.contract)
 
 
+async def _compared(
+    plan: Plan, order: Order, gate: Gate, ports: Ports
+) -> tuple[tuple[Attempt, ...], tuple[Attempt, Gate] | None]:
+    """Two models asked at once, both booked; and an answer to fall back on where they do not say the same.
+
+    Where they agree, the last attempt, that of the ladder's model, is the answer.
+    """
+    assert plan.companion is not None
+    gates = (gate_for(plan.mode, plan.contract, resumed=True), gate)
+    orders = (replace(order, model=plan.companion), replace(order, number=2))
+    made: dict[int, _Made] = {}
+
+    async def make(number: int) -> None:
+        made[number] = await _make(orders[number], plan.contract, gates[number], ports)
+
+    try:
+        await ports.both(make(0), make(1))
+    except BaseException:  # the other one was cancelled, and booked there; this answer came
+        for one in made.values():
+            _book(replace(one, attempt=replace(one.attempt, set_aside="disagreement")), ports)
+        raise
+    marks = _set_aside(made[0].attempt, made[1].attempt, plan.contract)
+    pair = [
+        _book(replace(made[n], attempt=replace(made[n].attempt, set_aside=mark)), ports)
+        for n, mark in enumerate(marks)
+    ]
+    valid = [n for n in (1, 0) if pair[n].reply is not None and pair[n].verdict.acceptable]
+    return tuple(pair), (pair[valid[0]], gates[valid[0]]) if valid else None
+
+
+def _set_aside(companion: Attempt, first: Attempt, contract: Contract) -> tuple[str | None, str | None]:
+    """Why the companion's answer is not delivered, and why the first one's is not; None where it may be."""
+    if companion.reply is not None and first.reply is not None:
+        judged = (companion.reply, companion.verdict), (first.reply, first.verdict)
+        if consensus(*judged, contract):
+            return "agreement", None
+    refused = all(a.failure is not None and not a.failure.retryable for a in (companion, first))
+    return (None, None) if refused else ("disagreement", "disagreement")
+
+
+@dataclass(frozen=True, slots=True)
+class _Made:
+    """An attempt that is not booked yet. `told`: the client was told some of it; `called`: there is something to book."""
+
+    attempt: Attempt
+    told: bool = False
+    called: bool = True
+
+
+def _book(made: _Made, ports: Ports) -> Attempt:
+    return ports.account(made.attempt) if made.called else made.attempt
+
+
 async def _attempt(order: Order, contract: Contract, gate: Gate, ports: Ports) -> tuple[Attempt, bool]:
     """One upstream call, judged and booked; and whether the client was told some of it."""
+    made = await _make(order, contract, gate, ports)
+    return _book(made, ports), made.told
+
+
+async def _make(order: Order, contract: Contract, gate: Gate, ports: Ports) -> _Made:
+    """One upstream call, judged; booked only where it is cut short by an exception."""
     attempt = Attempt(order.number, order.model, order.purpose, started_s=ports.now())
     call = await ports.open(order)
     if isinstance(call, Failure):
-        return replace(attempt, failure=call, ended_s=ports.now()), False
+        return _Made(replace(attempt, failure=call, ended_s=ports.now()), called=False)
     told = False
     try:
         async with aclosing(call.pieces()) as received:
@@ -165,14 +239,14 @@ async def _attempt(order: Order, contract: Contract, gate: Gate, ports: Ports) -
         else:
             reply = result if isinstance(result, Reply) else call.so_far()
             attempt = replace(attempt, reply=reply)  # spent, whatever the verdict will be
-            attempt = replace(attempt, verdict=await ports.judge(reply, contract, order.patch))
+            attempt = replace(attempt, verdict=await ports.judge(reply, contract, order))
     except BaseException:  # cancelled too: what the upstream wrote is still billed
         call.abort()
         gone = Failure("gone", "the client left")
         ended = replace(attempt, purpose="cancelled", failure=gone, reply=None)
         ports.account(_timed(ended, call, ports))
         raise
-    return ports.account(_timed(attempt, call, ports)), told
+    return _Made(_timed(attempt, call, ports), told)
 
 
 def _timed(attempt: Attempt, call: Call, ports: Ports) -> Attempt:

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Coroutine, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -17,6 +17,7 @@ from policies.saved import Saved, Spent, saved
 from policies.structure import AS_ASKED, NOT_SEEN, Shaped, Structure, shape, structure_for
 from proxy.budgets import Rules, asked_output, ceiling, choices_of, hold, with_bound
 from proxy.cache import Answer
+from proxy.estimates import Estimate
 from proxy.exchange import Order, Outcome
 from proxy.health import Ticket
 from proxy.listener import Listener
@@ -36,6 +37,7 @@ from schemas.subset import Subset
 INLINE_CHARS = 32_768
 """A reply of more characters is judged in a thread, so that the event loop goes on meanwhile."""
 _NOTHING = Usage(reported=False)
+_AS_ASKED: tuple[Structure, None] = "as_asked", None
 _GONE = Failure("gone", "the call was not made")
 
 
@@ -54,8 +56,10 @@ class Live:
         listener: Listener | None,
         contract: Contract,
         rules: Rules,
+        compared: bool = False,
         prompt: Prompt,
     ) -> None:
+        """`compared`: texts of answers are kept, whether something is promised of them or not."""
         self._services = services
         self._ready = services.ready
         self._ask = ask
@@ -65,6 +69,7 @@ class Live:
         self._passed = passed
         self._listener = listener
         self._contract = contract
+        self._compared = compared
         responses = ask.endpoint == "responses"
         self._messages_in = "input" if responses else "messages"
         self.messages: Sequence[Mapping[str, Any]] = conversation(ask.doc) if responses else ask.messages
@@ -78,12 +83,13 @@ class Live:
         self._tickets: dict[int, Ticket] = {}
         self._called: set[str] = set()
         """Providers that this exchange has called."""
-        self._structure: Structure = "as_asked"
-        self._subset: Subset | None = None
+        self._shapes: dict[int, tuple[Structure, Subset | None]] = {}
+        """How each call was asked for the shape of its answer, by number."""
         self.progress: dict[str, Any] | None = None
         """Where the exchange stands, for clients that wait."""
         self.first_call: ChatCall | None = None
         self.last_call: ChatCall | None = None
+        self._calls: dict[int, ChatCall] = {}
 
     def now(self) -> float:
         return time.monotonic()
@@ -155,22 +161,45 @@ class Live:
             self._release(order.number, 0, 0)
             raise
         self.progress = {"attempt": order.number, "model": order.model, "purpose": order.purpose}
-        self.last_call = ChatCall(
+        call = ChatCall(
             upstream,
             self._ask.endpoint,
             body,
             self._passed,
             stream=self._ask.stream,
-            keep_text=self._contract.binds,
+            keep_text=self._contract.binds or self._compared,
             ask_usage=self._ask.include_usage,
             model=order.model,
             as_tool=shaped.as_tool,
             added=tuple(shaped.changes),
             ceiling=most,
-            count=lambda: self._services.counter.at_once(prompt, tools) if self._chat else None,
+            estimate=Estimate(
+                self._services.counter,
+                self._services.paces,
+                card.alias,
+                len(body),
+                prompt if self._chat else self.messages,
+                tools,
+                most=asked_output(self._ask.doc, card, self._ask.endpoint),
+            ),
         )
-        self.first_call = self.first_call or self.last_call
-        return self.last_call
+        self.first_call = self.first_call or call
+        self.last_call = self._calls[order.number] = call
+        return call
+
+    async def both(self, one: Coroutine[Any, Any, None], other: Coroutine[Any, Any, None]) -> None:
+        spawn = self._services.tasks.spawn
+        tasks = [spawn(coro, name=f"{self._id} {place}") for place, coro in enumerate((one, other))]
+        try:
+            await asyncio.gather(*tasks)
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    def delivers(self, attempt: Attempt) -> None:
+        """`attempt` is the one that counts: its call is the last one for whoever writes the answer."""
+        self.last_call = self._calls.get(attempt.number, self.last_call)
 
     @property
     def _chat(self) -> bool:
@@ -241,7 +270,6 @@ class Live:
     def _shape(self, order: Order, card: ModelCard, family: FamilyName) -> Shaped:
         """How this model is asked for the shape of its answer; remembers what was used, for the verdict on it."""
         schema = order.patch.schema if order.patch is not None else self._contract.schema
-        self._structure, self._subset = "as_asked", None
         if schema is None or self._messages_in == "input":
             return AS_ASKED
         inline = "response_format" in self._ask.doc and order.patch is None
@@ -254,24 +282,27 @@ class Live:
         )
         if structure == "as_asked" and order.patch is not None and "response_format" in self._ask.doc:
             structure = "native"  # the client's own schema would forbid the answer to a patch
+        subset: Subset | None = None
         if structure in ("native", "tool"):
-            self._subset = self._services.subset(schema, family)
-            if self._subset.schema is None:
-                structure, self._subset = "prompt", None
-        self._structure = structure
+            subset = self._services.subset(schema, family)
+            if subset.schema is None:
+                structure, subset = "prompt", None
+        self._shapes[order.number] = structure, subset
         if structure == "prompt" and order.purpose in ("reask", "patch"):
             return AS_ASKED  # the correction tells the schema already
-        given = self._subset.schema if self._subset is not None else None
+        given = subset.schema if subset is not None else None
         shaped = shape(structure, schema, given, order.messages or self._ask.messages)
         if inline and structure in ("tool", "prompt"):
             return replace(shaped, changes={"response_format": REMOVE} | dict(shaped.changes))
         return shaped
 
-    async def judge(self, reply: Reply, contract: Contract, patch: Patch | None) -> Verdict:
+    async def judge(self, reply: Reply, contract: Contract, order: Order) -> Verdict:
         if not contract.binds:
             return NO_VERDICT
-        if self._subset is not None and self._subset.null_means_missing and patch is None:
-            contract = replace(contract, asked=self._subset)
+        patch = order.patch
+        _, subset = self._shapes.get(order.number, _AS_ASKED)
+        if subset is not None and subset.null_means_missing and patch is None:
+            contract = replace(contract, asked=subset)
         if self._services.sandbox.needed(contract):
             return await self._services.sandbox.judge(reply, contract, patch)
         if _length(reply) > INLINE_CHARS:
@@ -288,7 +319,7 @@ class Live:
             self._services.health.ended(ticket, attempt.failure, self.now())
         cost = 0 if attempt.usage is None else cost_nanousd(attempt.usage, target.card.price)
         attempt = replace(attempt, cost_nanousd=cost)
-        delivered = attempt.failure is None and attempt.verdict.acceptable
+        delivered = attempt.failure is None and attempt.verdict.acceptable and attempt.set_aside is None
         self._spent.append(Spent(attempt.purpose, attempt.usage or _NOTHING, target.card.price))
         if delivered:
             self.saved = self._saved(attempt.number)
@@ -315,9 +346,18 @@ class Live:
         )
         usage = attempt.usage or _NOTHING
         self._release(attempt.number, cost, usage.input_tokens + usage.output_tokens)
+        if failure is None and usage.reported:
+            self._services.paces.learn(
+                target.card.alias, usage.output_tokens, attempt.ended_s - attempt.started_s
+            )
         self._observe(target.card.alias, attempt)
         self._services.telemetry.attempt_ended(
-            self._id, self._selected.route.name, target.card, self._ask.endpoint, attempt, self._waited_s
+            self._id,
+            self._selected.route.name,
+            target.card,
+            self._ask.endpoint,
+            attempt,
+            self._waited_s(attempt),
         )
         return attempt
 
@@ -327,9 +367,9 @@ class Live:
         usage = outcome.last.usage or _NOTHING
         return Answer(body, self._ask.stream, outcome.last.model, card, schema_word(outcome), usage)
 
-    @property
-    def _waited_s(self) -> float:
-        return 0.0 if self.last_call is None else self.last_call.waited_s
+    def _waited_s(self, attempt: Attempt) -> float:
+        call = self._calls.get(attempt.number)
+        return 0.0 if call is None else call.waited_s
 
     def _saved(self, number: int) -> Saved | None:
         """What the exchange saved, now that its last attempt answered."""
@@ -338,12 +378,13 @@ class Live:
 
     def _observe(self, alias: str, attempt: Attempt) -> None:
         """Remember how the model treated the shape it was asked for."""
-        if self._structure == "as_asked":
+        structure, _ = self._shapes.pop(attempt.number, _AS_ASKED)
+        if structure == "as_asked":
             return
         seen = self._services.seen.get(alias, NOT_SEEN)
         if attempt.failure is not None and attempt.failure.kind == "unsupported":
-            seen = replace(seen, refused=seen.refused | {self._structure})
-        elif self._structure == "native" and attempt.verdict.kind in ("valid", "repaired", "invalid"):
+            seen = replace(seen, refused=seen.refused | {structure})
+        elif structure == "native" and attempt.verdict.kind in ("valid", "repaired", "invalid"):
             broken = attempt.verdict.kind == "invalid"
             seen = replace(seen, kept=seen.kept + (not broken), broken=seen.broken + broken)
         self._services.seen[alias] = seen

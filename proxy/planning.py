@@ -38,14 +38,17 @@ async def plan_of(
         counted = await services.counter.measure(ask.messages, tools if isinstance(tools, list) else ())
         counts = Counts(counted.messages, counted.tools + counted.overhead)
     least = await _least(services, ask, selected, owner, counts)
+    if not chat and (route.agree or route.shadow):
+        route = replace(route, agree=(), shadow=0.0)  # only conversations are compared
     choice = choose(route, gather(route, ask, selected, counts, _ill(services, selected), least))
     if choice.model is None:
         raise nobody(choice, _parts(ask, counts))
     context = await _context(services, ask, selected, choice.model, owner, counts)
     providers = services.ready.snapshot.providers
+    foot, companion = choice.together or (choice.model, None)
     rungs = tuple(
         Rung(asked, providers[selected.target(asked).card.provider].retries if own_retries else 0)
-        for asked in (choice.model, *choice.ladder)
+        for asked in (foot, *choice.ladder)
     )
     contract = await contract_of(services, ask, selected)
     limits = route.limits
@@ -59,6 +62,7 @@ async def plan_of(
         "hold" if services.sandbox.needed(contract) else route.stream,
         context,
         choice,
+        companion,
     )
 
 

@@ -134,6 +134,7 @@ class Checks:
             for path, alias in self._route_models(name, route):
                 self._must_exist(path, alias, "models", "model")
             self._floor(name, route)
+            self._agree(name, route)
             if route.get("schema") is not None:
                 self._must_exist(("routes", name, "schema"), route["schema"], "schemas", "schema")
         for alias, model in self._entries("models"):
@@ -172,6 +173,31 @@ class Checks:
                 "not a model of the ladder",
                 value=f"'{shortened(of)}'",
                 known=known,
+            )
+
+    def _agree(self, name: str, route: dict[str, Any]) -> None:
+        """Two models agree below a third one, to which a disagreement climbs."""
+        pair, ladder, limits = route.get("agree"), route.get("ladder"), route.get("limits")
+        if not isinstance(pair, list) or not isinstance(ladder, list) or not ladder:
+            return
+        if len(pair) == 2 and pair[0] == pair[1]:
+            self._found.refuse(
+                ("routes", name, "agree", 1), "a model agrees with itself", expected="another model"
+            )
+        if ladder[-1] in pair:
+            self._found.refuse(
+                ("routes", name, "agree", pair.index(ladder[-1])),
+                "the last model of the ladder is asked where the two disagree",
+                value=f"'{shortened(ladder[-1])}'",
+                expected="models below it",
+            )
+        attempts = limits.get("attempts") if isinstance(limits, dict) else None
+        if isinstance(attempts, int) and attempts < 3:
+            self._found.refuse(
+                ("routes", name, "limits", "attempts"),
+                "too few for `agree`: two models are asked at once, and a third where they disagree",
+                value=str(attempts),
+                expected="3 or more",
             )
 
     def _must_exist(self, path: Path, name: Any, section: str, kind: str) -> None:

@@ -95,6 +95,7 @@ async def _exchange(
         listener=listener,
         contract=plan.contract,
         rules=rules,
+        compared=plan.companion is not None,
         prompt=Prompt(services.counter, selected.route.context, ask, plan.context),
     )
     if listener is not None:
@@ -102,6 +103,7 @@ async def _exchange(
         listener.told = [] if turn is not None else None
     try:
         outcome = await converse(plan, live.messages, live)
+        live.delivers(outcome.last)
         sent = live.prompt.context_of(outcome.last.number)  # a smaller model gets less than the first one
         outcome = replace(outcome, plan=replace(outcome.plan, context=sent))
         alias, word = selected.target(outcome.last.model).card.alias, wire_facts.schema_word(outcome)

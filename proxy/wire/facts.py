@@ -116,7 +116,7 @@ def as_line(outcome: Outcome) -> str:
 def explained(outcome: Outcome) -> dict[str, Any]:
     """Every attempt, repair and decision."""
     facts = in_short(outcome)
-    facts["attempts"] = [_told(a, spoken=True) for a in outcome.history]
+    facts["attempts"] = [_told(a, spoken=True) for a in sorted(outcome.history, key=lambda a: a.number)]
     facts["ladder"] = [rung.model for rung in outcome.plan.rungs]
     if outcome.plan.choice is not None:
         facts["decision"] = [{"fact": r.fact, "says": r.says} for r in outcome.plan.choice.reasons]
@@ -140,6 +140,8 @@ def _told(attempt: Attempt, *, spoken: bool) -> dict[str, Any]:
     }
     if attempt.failure is not None:
         told["failure"] = {"kind": attempt.failure.kind, "status": attempt.failure.status}
+    if attempt.set_aside is not None:
+        told["set_aside"] = attempt.set_aside
     if attempt.verdict.problems:
         told["problems"] = [_problem(p) for p in attempt.verdict.problems[:MAX_PROBLEMS]]
     if spoken and attempt.verdict.changes:

@@ -1,5 +1,7 @@
 """What follows an attempt, as a table: history in, step out."""
 
+from dataclasses import replace
+
 import pytest
 
 from policies.allowance import Allowance
@@ -26,6 +28,10 @@ def bad(model="mini", problem=WRONG):
 
 def failed(model="mini", retryable=True, **rest):
     return Attempt(1, model, "answer", failure=Failure("connect", "x", retryable=retryable, **rest))
+
+
+def aside(attempt):
+    return replace(attempt, set_aside="disagreement")
 
 
 BUSY = {"status": 429, "retry_after_s": MAX_WAIT_S + 1}
@@ -55,6 +61,9 @@ ROWS = [
     ),
     ("cut-answer-is-asked-again", [bad(problem=CUT)], {}, Again("mini", "reask")),
     ("cut-to-the-end-is-delivered-with-its-reason", [bad("big", CUT), bad("big", CUT)], {}, Accept(raw=True)),
+    ("set-aside-climbs", [aside(ok())], {}, Again("big", "escalate")),
+    ("set-aside-is-not-asked-again", [aside(bad())], {}, Again("big", "escalate")),
+    ("set-aside-at-the-top-is-no-answer", [aside(ok("big"))], {}, GiveUp("failure")),
     ("failure-is-repeated", [failed()], {}, Again("mini", "retry", 0.25)),
     ("retry-after-is-waited-for", [failed(retry_after_s=1.5)], {}, Again("mini", "retry", 1.5)),
     ("failed-twice-moves-up-one-model", [failed(), failed()], {}, Again("big", "escalate")),

@@ -230,9 +230,10 @@ def test_two_cheap_models_are_asked_together_and_not_again():
     assert (choice.together, choice.ladder) == (("mini", "middle"), ("flagship",))
 
 
-def test_no_agreement_is_asked_for_where_one_of_the_pair_is_not_able():
+def test_where_one_of_the_pair_is_not_able_the_other_is_not_believed_alone():
     models = {**MODELS, "middle": candidate("middle", allowed=False)}
-    assert choose(replace(ROUTE, agree=("mini", "middle")), known(models=models)).together == ()
+    choice = choose(replace(ROUTE, agree=("mini", "middle")), known(models=models))
+    assert (choice.together, choice.model, choice.ladder) == (None, "flagship", ())
 
 
 @pytest.mark.parametrize(

@@ -55,7 +55,7 @@ BROKEN = {
         ],
     ),
     "models-of-a-rule-and-of-a-pair-must-exist": (
-        "routes:\n  invoice: {ladder: [mini], agree: [mini, tiny], match: [{when: {step: a}, ladder: [huge]}]}\n",
+        "routes:\n  invoice: {ladder: [mini], agree: [fx-a, tiny], match: [{when: {step: a}, ladder: [huge]}]}\n",
         [
             "t.yaml:11:43: routes.invoice.agree[1]: no model of this name, got 'tiny' (expected one of flagship, fx-*, mini)",
             "t.yaml:11:85: routes.invoice.match[0].ladder[0]: no model of this name, got 'huge' (expected one of flagship, fx-*, mini)",
@@ -647,7 +647,7 @@ routes:
     match:
       - {when: {tool: "search_*", schema: invoice}, step: search, ladder: [flagship]}
     require: [eu]
-    agree: [mini, flagship]
+    agree: [mini, fx-a]
     sticky: true
     shadow: 0.02
     holdout: 0.01
@@ -660,7 +660,7 @@ routes:
         floor=Floor("flagship", 0.98, 0.05),
         match=(Match(When(tool="search_*", schema="invoice"), "search", ("flagship",)),),
         require=frozenset({"eu"}),
-        agree=("mini", "flagship"),
+        agree=("mini", "fx-a"),
         sticky=True,
         shadow=0.02,
         holdout=0.01,

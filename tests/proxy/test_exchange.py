@@ -25,6 +25,7 @@ AGE = compile_schema(
     }
 )
 VALID, FENCED, INVALID, OTHER = '{"age": 7}', '```json\n{"age": 7}\n```', '{"age": "old"}', '{"years": 7}'
+OLDER = '{"age": 8}'
 DOWN = Failure("connect", "refused", retryable=True)
 UNAUTHORIZED = Failure("status", "bad key", status=401)
 USAGE = Usage(10, 5)
@@ -85,7 +86,11 @@ class ScriptedPorts:
     def grant(self, step, last):
         return step.model not in self.refused
 
-    async def judge(self, reply: Reply, contract: Contract, patch) -> Verdict:
+    async def both(self, one, other):
+        await asyncio.gather(one, other)
+
+    async def judge(self, reply: Reply, contract: Contract, order) -> Verdict:
+        patch = order.patch
         return judge(reply, contract) if patch is None else judge_patch(reply, contract, patch)
 
     async def tell(self, piece):
@@ -296,3 +301,66 @@ def test_without_a_retry_budget_and_a_next_model_the_failure_is_told():
     outcome = play(ports, plan("mini"))
     assert outcome.end == GiveUp("failure")
     assert outcome.last.failure is DOWN
+
+
+def pair(*models, **rest):
+    return replace(plan("mini", *models, **rest), companion="haiku")
+
+
+def test_two_models_that_agree_are_believed_and_both_are_booked():
+    ports = ScriptedPorts([b"h", FENCED], [b"m", VALID])
+    outcome = play(ports, pair("big"))
+    assert purposes(ports) == [("haiku", "answer"), ("mini", "answer")]
+    assert (outcome.end, outcome.last.model, outcome.held) == (Accept(), "mini", (b"m",))
+    assert [(a.number, a.model, a.set_aside) for a in ports.booked] == [
+        (1, "haiku", "agreement"),
+        (2, "mini", None),
+    ]
+    assert ports.told == []
+
+
+@pytest.mark.parametrize("said", [OLDER, INVALID, DOWN], ids=["another-value", "invalid", "down"])
+def test_where_they_do_not_agree_the_next_model_is_asked(said):
+    ports = ScriptedPorts([said], [VALID], [VALID])
+    outcome = play(ports, pair("big"))
+    assert purposes(ports)[2:] == [("big", "escalate")]
+    assert ports.orders[2].number == 3
+    assert (outcome.end, outcome.last.model) == (Accept(), "big")
+
+
+@pytest.mark.parametrize(("first", "second", "kept"), [(OLDER, VALID, "mini"), (VALID, INVALID, "haiku")])
+def test_a_valid_answer_without_agreement_is_better_than_none(first, second, kept):
+    ports = ScriptedPorts([b"h", first], [b"m", second], [DOWN], [DOWN])
+    outcome = play(ports, pair("big"))
+    assert (outcome.end, outcome.last.model) == (Accept(), kept)
+    assert outcome.held == (kept[0].encode(),)
+    assert len(ports.booked) == len(outcome.history) == 4
+
+
+def test_what_both_refuse_is_final():
+    outcome = play(ports := ScriptedPorts([UNAUTHORIZED], [UNAUTHORIZED]), pair("big"))
+    assert outcome.end == GiveUp("failure")
+    assert len(ports.orders) == 2
+
+
+def test_nothing_is_told_before_two_models_agree_though_nothing_is_promised():
+    ports = ScriptedPorts([b"x", "Paris"], [b"y", "Paris "])
+    outcome = play(ports, pair("big", schema=None, mode="pass"))
+    assert ports.told == []
+    assert outcome.held == (b"y",)
+
+
+def test_a_client_that_leaves_two_models_pays_for_both():
+    ports = ScriptedPorts([b"a", VALID], ["hang", VALID])
+
+    async def leave():
+        task = asyncio.create_task(converse(pair("big"), [], ports))
+        while len(ports.calls) < 2 or ports.story.count("call") != 2:
+            await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    asyncio.run(leave())
+    assert sorted((a.number, a.purpose) for a in ports.booked) == [(1, "answer"), (2, "cancelled")]

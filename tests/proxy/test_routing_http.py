@@ -4,12 +4,13 @@ import openai
 import pytest
 from aiohttp import web
 
-from tests.proxy.scripted import Upstream, chunks, proxy, reply
+from proxy.config import ConfigRefused, loads
+from tests.proxy.scripted import Upstream, chunks, config_text, proxy, reply
 
 USER = [{"role": "user", "content": "How old?"}]
 
 
-def by_model(**answers):
+def by_model(answers):
     """A step that answers each model as told: a text, a status, or an async function of (request, body)."""
 
     async def step(request, body):
@@ -23,6 +24,13 @@ def by_model(**answers):
         return web.json_response(reply(said))
 
     return step
+
+
+HAIKU = "  haiku: {provider: up, name: up-haiku, price: {input: 1, output: 2}}"
+PAIR = """
+  pair: {ladder: [mini, big], agree: [mini, haiku], schema: age}
+  words: {ladder: [mini, big], agree: [mini, haiku], stream: pass}
+"""
 
 
 async def ask(app, model, **rest):
@@ -44,7 +52,7 @@ def models_of(upstream):
 
 
 async def test_a_ladder_begins_at_its_first_healthy_model():
-    async with Upstream(by_model(mini=500, big="fine")).running() as upstream, proxy(upstream) as app:
+    async with Upstream(by_model({"mini": 500, "big": "fine"})).running() as upstream, proxy(upstream) as app:
         for _ in range(5):
             await ask(app, "open")
         upstream.seen.clear()
@@ -57,7 +65,7 @@ async def test_a_ladder_begins_at_its_first_healthy_model():
 
 async def test_a_pattern_has_a_breaker_for_each_of_its_names():
     answers = {"fx-a": 500, "fx-b": "fine"}
-    async with Upstream(by_model(**answers)).running() as upstream, proxy(upstream) as app:
+    async with Upstream(by_model(answers)).running() as upstream, proxy(upstream) as app:
         for _ in range(5):
             with pytest.raises(openai.APIStatusError):
                 await ask(app, "fx-a")
@@ -65,7 +73,7 @@ async def test_a_pattern_has_a_breaker_for_each_of_its_names():
 
 
 async def test_where_no_model_is_healthy_the_client_is_told_when_to_come_again():
-    async with Upstream(by_model(mini=500)).running() as upstream, proxy(upstream) as app:
+    async with Upstream(by_model({"mini": 500})).running() as upstream, proxy(upstream) as app:
         for _ in range(5):
             with pytest.raises(openai.APIStatusError):
                 await ask(app, "default")
@@ -75,3 +83,101 @@ async def test_where_no_model_is_healthy_the_client_is_told_when_to_come_again()
         assert caught.value.status_code == 503
         assert 1 <= int(caught.value.response.headers["retry-after"]) <= 5
         assert upstream.seen == []
+
+
+async def test_two_cheap_models_that_agree_answer_and_both_are_in_the_ledger():
+    answers = {"mini": '{"age": 7}', "haiku": '```json\n{"age": 7.0}\n```'}
+    async with (
+        Upstream(by_model(answers)).running() as upstream,
+        proxy(upstream, routes=PAIR, models=HAIKU) as app,
+    ):
+        text, headers, told = await ask(app, "pair")
+        assert (text, headers["x-tailrace-model"], headers["x-tailrace-attempts"]) == (
+            '{"age": 7}',
+            "mini",
+            "2",
+        )
+        assert sorted(models_of(upstream)) == ["haiku", "mini"]
+        assert [a.get("set_aside") for a in told["attempts"]] == ["agreement", None]
+        await app.services.store.flush()
+        (exchange,) = await app.services.store.recent()
+        assert [(row.alias, row.status) for row in exchange.attempts] == [("haiku", "ok"), ("mini", "ok")]
+
+
+async def test_two_cheap_models_that_disagree_are_not_believed():
+    answers = {"mini": '{"age": 7}', "haiku": '{"age": 8}', "big": '{"age": 9}'}
+    async with (
+        Upstream(by_model(answers)).running() as upstream,
+        proxy(upstream, routes=PAIR, models=HAIKU) as app,
+    ):
+        text, headers, told = await ask(app, "pair")
+        assert (text, headers["x-tailrace-model"], headers["x-tailrace-attempts"]) == (
+            '{"age": 9}',
+            "big",
+            "3",
+        )
+        assert [a.get("set_aside") for a in told["attempts"]] == ["disagreement", "disagreement", None]
+        await app.services.store.flush()
+        (exchange,) = await app.services.store.recent()
+        assert [row.saved_routing is None for row in exchange.attempts] == [True, True, False]
+
+
+async def test_a_stream_is_told_the_answer_that_two_models_share():
+    answers = {"mini": "Paris is it", "haiku": "Paris is  it", "big": "Rome"}
+    async with (
+        Upstream(by_model(answers)).running() as upstream,
+        proxy(upstream, routes=PAIR, models=HAIKU) as app,
+    ):
+        assert await streamed(app, "words") == "Paris is it"
+        answers["haiku"] = "London"
+        assert await streamed(app, "words") == "Rome"
+
+
+@pytest.mark.parametrize("whole", [True, False], ids=["whole", "streamed"])
+async def test_a_valid_answer_stands_where_the_judge_above_is_down(whole):
+    answers = {"mini": "broken", "haiku": '{"age": 8}', "big": 500}
+    async with (
+        Upstream(by_model(answers)).running() as upstream,
+        proxy(upstream, routes=PAIR, models=HAIKU) as app,
+    ):
+        said = (await ask(app, "pair"))[0] if whole else await streamed(app, "pair")
+        assert said == '{"age": 8}'
+
+
+async def test_budgets_are_held_for_both_of_a_pair():
+    answers = {"mini": '{"age": 7}', "haiku": '{"age": 7}'}
+    keys = "keys:\n  - {name: team, key: sk-client-secret, tpm: 100000}\n"
+    async with Upstream(by_model(answers)).running() as upstream:
+        async with proxy(upstream, keys, routes=PAIR, models=HAIKU) as app:
+            held = []
+            limiter = app.services.limiter
+            reserve, settle = limiter.reserve, limiter.settle
+
+            async def counted(*args):
+                held.append(1)
+                return await reserve(*args)
+
+            def settled(*args):
+                held.append(-1)
+                return settle(*args)
+
+            limiter.reserve, limiter.settle = counted, settled
+            await ask(app, "pair", max_tokens=10)
+            assert sorted(held) == [-1, -1, 1, 1]
+
+
+@pytest.mark.parametrize(
+    ("agree", "rest", "says"),
+    [
+        ("[mini, big]", "", "where the two disagree"),
+        ("[mini, mini]", "", "agrees with itself"),
+        ("[mini, haiku]", "limits: {attempts: 2}", "too few for `agree`"),
+    ],
+)
+def test_a_pair_that_could_not_help_is_refused(agree, rest, says):
+    text = config_text(
+        "http://127.0.0.1:9/v1", routes=f"  pair: {{ladder: [mini, big], agree: {agree}, {rest}}}"
+    )
+    with pytest.raises(ConfigRefused) as caught:
+        loads(text, name="test", environ={}, base_dir=".")
+    assert says in str(caught.value)
