@@ -116,7 +116,7 @@ def next_step(
 def _after_failure(rungs: Sequence[Rung], repair: Repair, history: Sequence[Attempt]) -> Step:
     last = history[-1]
     assert last.failure is not None
-    if last.failure.kind == "breaker":  # it was not called, and for a while will not be
+    if last.failure.kind in ("breaker", "window"):  # it was not called, and would not be now
         return _climb(rungs, _rung_of(rungs, last.model), repair, history)
     failed = _run_length(history, last.model)
     rung = _rung_of(rungs, last.model)

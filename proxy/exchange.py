@@ -125,7 +125,7 @@ async def converse(plan: Plan, messages: Sequence[Mapping[str, Any]], ports: Por
     Afterwards every attempt is booked, also when the exchange was cancelled because its client left. An answer
     that was set aside, because two models disagreed, is still better than none.
     """
-    trimmed = plan.context.messages if plan.context is not None and plan.context.dropped else None
+    trimmed = plan.context.messages if plan.context is not None and plan.context.changed else None
     first = order = Order(1, plan.rungs[0].model, "answer", trimmed)
     history: tuple[Attempt, ...] = ()
     committed, released = False, ""
