@@ -172,18 +172,23 @@ class Counter:
     def at_once(
         self, messages: Sequence[Mapping[str, Any]], tools: Sequence[Mapping[str, Any]] = ()
     ) -> int | None:
-        """The tokens of a prompt where counting them takes no thread; None elsewhere.
-
-        The first time that the vocabulary is missed it begins to be loaded, for the next.
-        """
-        if self._encode is None:
-            if not self._wanted:
-                self._wanted = True
-                threading.Thread(target=self.warm, name="vocabulary", daemon=True).start()
-            return None
-        if self._new_characters(messages) > HEAVY:
+        """The tokens of a prompt where counting them takes no thread; None elsewhere."""
+        if not self._ready() or self._new_characters(messages) > HEAVY:
             return None
         return self.count_messages(messages, tools).total
+
+    def texts_at_once(self, texts: Sequence[str]) -> int | None:
+        """The tokens of texts where counting them takes no thread; None elsewhere."""
+        if not self._ready() or sum(map(len, texts)) > HEAVY:
+            return None
+        return sum(map(self.count_text, texts))
+
+    def _ready(self) -> bool:
+        """Whether the vocabulary is loaded; the first time that it is missed it begins to be, for the next."""
+        if self._encode is None and not self._wanted:
+            self._wanted = True
+            threading.Thread(target=self.warm, name="vocabulary", daemon=True).start()
+        return self._encode is not None
 
     def count_tools(self, tools: Sequence[Mapping[str, Any]]) -> int:
         """Tokens of tool definitions, as OpenAI lays them out for the model."""

@@ -17,6 +17,7 @@ from policies.structure import Seen
 from proxy.cache import Responses
 from proxy.conversations import Conversations
 from proxy.counters import Counter
+from proxy.estimates import Paces
 from proxy.health import Health
 from proxy.listener import Listener
 from proxy.sandbox import Sandbox
@@ -82,6 +83,7 @@ class Services:
     """Schemas in the words of a provider family, by version and family."""
     stored_keys: tuple[StoredKey, ...] = ()
     """Keys that were made at run time, the revoked ones too."""
+    paces: Paces = field(default_factory=Paces)
     listeners: set[Listener] = field(default_factory=set)
     """Streams under way, so that a shutdown can end them with an error event."""
     sandbox: Sandbox = field(default_factory=Sandbox)

@@ -19,6 +19,7 @@ from policies.money import cost_nanousd, worst_cost_nanousd
 from proxy import serving
 from proxy.budgets import Rules, admit, asked_output, ceiling, hold, rules_of, with_bound
 from proxy.edges import Visit, broken_body, check_length, late_body, read_body
+from proxy.estimates import Estimate
 from proxy.handlers.completions import serve
 from proxy.planning import RESPONSES
 from proxy.selection import Selected, select
@@ -29,10 +30,9 @@ from proxy.upstreams.transport import Response, TransportError
 from proxy.wire import headers as wire_headers
 from proxy.wire.ask import Ask, read_ask, read_controls
 from proxy.wire.body import edit
-from proxy.wire.chat import CHARS_PER_TOKEN
 from proxy.wire.errors import JSON, ApiError, from_failure, not_found, too_large
 from proxy.wire.passing import Passing
-from proxy.wire.responses import schema_of
+from proxy.wire.responses import conversation, schema_of
 
 _GONE = Failure("gone", "the client left")
 NOT_OURS = frozenset({"content-type", "content-length", "content-disposition", "cache-control"})
@@ -199,7 +199,7 @@ class _Relay:
         except BaseException:  # no call is made, and what was held for it is free again
             self._release(0, 0)
             raise
-        started = time.monotonic()
+        started, estimate = time.monotonic(), self._estimate()
         headers = upstream.headers(
             wire_headers.to_upstream(visit.headers.items()), visit.request.headers.get("content-type")
         )
@@ -220,7 +220,7 @@ class _Relay:
                 response.abort()
             raise
         finally:
-            self._settle(started)
+            self._settle(started, estimate)
         await answer.write_eof()
         return answer
 
@@ -284,7 +284,21 @@ class _Relay:
                 await answer.write(piece)
         return answer
 
-    def _spent(self) -> tuple[Usage | None, int | None]:
+    def _estimate(self) -> Estimate:
+        services, bill = self._services, self._bill
+        doc: Mapping[str, Any] = {} if self._ask is None else self._ask.doc
+        tools = doc.get("tools")
+        return Estimate(
+            services.counter,
+            services.paces,
+            bill.card.alias,
+            bill.input_tokens,
+            conversation(doc),
+            tools if isinstance(tools, list) else (),
+            most=bill.output_tokens,
+        )
+
+    def _spent(self, estimate: Estimate) -> tuple[Usage | None, int | None]:
         """The tokens that were used, and their cost: None where it is not known, 0 where nothing was spent."""
         passing, failure = self._passing, self._failure
         if not self._bill.spends or not self._sent:
@@ -296,13 +310,14 @@ class _Relay:
         if usage is None and (unsaid or _first(self._visit.path) in _MODELS_NOT_BY_TOKENS):
             return Usage(reported=False), None
         if usage is None:
-            written = 0 if passing is None else passing.deltas
-            usage = Usage(-(-self._bill.input_tokens // CHARS_PER_TOKEN), written, reported=False)
+            streams = self._ask is not None and self._ask.stream
+            written = passing.deltas if streams and passing is not None else 0
+            usage = Usage(estimate.prompt(), written if streams else estimate.unseen(), reported=False)
         return usage, cost_nanousd(usage, self._bill.card.price)
 
-    def _settle(self, started: float) -> None:
+    def _settle(self, started: float, estimate: Estimate) -> None:
         services, visit, failure = self._services, self._visit, self._failure
-        usage, cost = self._spent()
+        usage, cost = self._spent(estimate)
         gone = failure is _GONE
         ended_s = time.monotonic()
         services.store.settle(

@@ -5,13 +5,14 @@ DeepSeek, and Gemini's and Anthropic's compatible endpoints differ in base URL, 
 """
 
 import time
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from typing import Any
 from urllib.parse import urlencode
 
 from policies.chat import Failure, Reply, Usage
 from policies.money import usage_of
+from proxy.estimates import Estimate
 from proxy.snapshot import Provider
 from proxy.upstreams.transport import (
     SLOWEST_BYTES_S,
@@ -24,7 +25,6 @@ from proxy.upstreams.transport import (
 from proxy.wire import headers as wire_headers
 from proxy.wire.body import dump
 from proxy.wire.chat import (
-    CHARS_PER_TOKEN,
     Accumulator,
     Chunk,
     Piece,
@@ -42,6 +42,7 @@ from schemas.families import FamilyName
 
 MAX_REPLY_BYTES = 32 * 1024 * 1024
 MAX_ERROR_BYTES = 64 * 1024
+_GIVEN_UP = Failure("broken", "the call was given up")
 _WITH_CHOICES = frozenset({"chat/completions", "completions"})
 _HEAD = ("id", "object", "created", "model", "system_fingerprint", "service_tier")
 
@@ -110,9 +111,8 @@ class ChatCall:
         as_tool: bool = False,
         added: Sequence[str] = (),
         ceiling: int | None = None,
-        count: Callable[[], int | None] = lambda: None,
+        estimate: Estimate,
     ) -> None:
-        """`count` tells the prompt's tokens where the upstream does not and they can be told at once."""
         self._upstream = upstream
         self._endpoint = endpoint
         self._body = body
@@ -122,11 +122,11 @@ class ChatCall:
         self._as_tool = as_tool
         self._added = added
         self._ceiling = ceiling
-        self._count = count
+        self._estimate = estimate
         self.model = model
         self._gathered = Accumulator(keep_text=keep_text)
         self._response: Response | None = None
-        self._result: Reply | Failure = Failure("broken", "the call was not made")
+        self._result: Reply | Failure = _GIVEN_UP
         self._sent = False
         """Whether the upstream may have begun to work, and so may bill."""
         self._waited_s = 0.0
@@ -300,18 +300,19 @@ class ChatCall:
         found = self._gathered.spent
         if found is not None or not self._sent:
             return found
-        count = self._count()
-        prompt = _tokens_of(len(self._body)) if count is None else count
-        return Usage(prompt, self._gathered.tokens or self._written_whole(), reported=False)
+        return Usage(self._estimate.prompt(), self._written(), reported=False)
 
-    def _written_whole(self) -> int:
-        """About how many tokens a whole answer has."""
-        if not isinstance(self._result, Reply):
-            return 0
-        choices = self._result.choices
-        return _tokens_of(
-            sum(len(c.text or "") + sum(len(t.arguments) for t in c.tool_calls) for c in choices)
-        )
+    def _written(self) -> int:
+        """About how many tokens the upstream wrote."""
+        gathered, result = self._gathered, self._result
+        if isinstance(result, Reply) and not gathered.by_token:
+            calls = [call.arguments for choice in result.choices for call in choice.tool_calls]
+            texts = [*(choice.text for choice in result.choices if choice.text), *calls]
+            if any(texts):
+                return self._estimate.texts(texts)
+        if not self._stream and (result is _GIVEN_UP or getattr(result, "kind", "") == "timeout"):
+            return self._estimate.unseen()
+        return gathered.tokens
 
     @property
     def waited_s(self) -> float:
@@ -370,10 +371,6 @@ def _transport_failure(error: TransportError) -> Failure:
     return Failure(
         error.kind, f"The upstream could not be reached or did not answer: {text}.", retryable=error.retryable
     )
-
-
-def _tokens_of(characters: int) -> int:
-    return -(-characters // CHARS_PER_TOKEN)
 
 
 def _without_null_usage(data: bytes) -> bytes:

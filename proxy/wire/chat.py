@@ -188,11 +188,14 @@ class Accumulator:
         self._spoken_at_usage = 0
 
     @property
+    def by_token(self) -> bool:
+        """Whether the events that came are short enough to hold a token each."""
+        return self._spoken > 0 and self.characters <= CHARS_PER_EVENT * self._spoken
+
+    @property
     def tokens(self) -> int:
         """About how many tokens were written: one in each event, or more where events are too long for that."""
-        if self.characters <= CHARS_PER_EVENT * self._spoken:
-            return self._spoken
-        return -(-self.characters // CHARS_PER_TOKEN)
+        return self._spoken if self.by_token else -(-self.characters // CHARS_PER_TOKEN)
 
     @property
     def spent(self) -> Usage | None:

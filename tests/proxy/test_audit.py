@@ -135,7 +135,7 @@ WHOLE = [
     ("usage-in-a-refusal-is-billed", refused(422, usage=FULL), (100, 50, True)),
     ("usage-without-choices-is-billed", {"choices": [], "usage": FULL}, (100, 50, True)),
     ("usage-with-an-error-in-a-200", {"error": {"message": "m"}, "usage": FULL}, (100, 50, True)),
-    ("without-usage-the-prompt-is-counted", reply("x" * 40, usage=None), (PROMPT, 10, False)),
+    ("without-usage-texts-are-counted", reply("one two three four", usage=None), (PROMPT, 4, False)),
     (
         "negative-counts-are-none",
         reply("x", usage={"prompt_tokens": -5, "completion_tokens": -1}),
@@ -352,3 +352,40 @@ async def test_rates_hold_for_what_passes_through(upstream):
     async with proxy(upstream, TEAM.format("rpm: 2")) as app:
         told = [await post(app, "/v1/responses", json={"model": "mini"}, headers=BEARER) for _ in range(3)]
     assert [status for status, _ in told] == [200, 200, 429]
+
+
+async def test_a_whole_answer_that_is_given_up_is_billed_as_far_as_a_usual_one_has_come_by_then(
+    app, upstream
+):
+    async def usual(request, body):
+        await asyncio.sleep(0.2)
+        return web.json_response(reply("x", usage={"prompt_tokens": 8, "completion_tokens": 100}))
+
+    async def never(request, body):
+        await asyncio.sleep(30)
+
+    upstream.script = [usual]
+    await ask(app)
+    upstream.script = [never]
+    with pytest.raises(openai.APITimeoutError):
+        await app.client.with_options(timeout=0.1).chat.completions.create(model="mini", messages=USER)
+    await asyncio.wait_for(upstream.left.wait(), 1)
+    row = (await booked(app))[-1]
+    assert (row.purpose, row.input_tokens, row.reported) == ("cancelled", PROMPT, False)
+    assert 30 <= row.output_tokens <= 70
+
+
+async def test_odd_input_items_of_a_given_up_call_do_not_hinder_its_booking(app, upstream):
+    async def never(request, body):
+        await asyncio.sleep(30)
+
+    upstream.script = [never]
+    asked = {"model": "mini", "input": ["x", 5, {"content": [7, {"text": 3}], "role": 1}], "tools": [1, {}]}
+    async with aiohttp.ClientSession() as session:
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.2):
+                await session.post(f"{app.url}/v1/responses", json=asked)
+    await asyncio.wait_for(upstream.left.wait(), 1)
+    [row] = await booked(app)
+    assert (row.purpose, row.reported) == ("cancelled", False)
+    assert row.cost_nanousd > 0
