@@ -28,7 +28,7 @@ from proxy.snapshot import Provider
 from proxy.stores import base as stores
 from proxy.upstreams.openai import ChatCall, OpenAIUpstream
 from proxy.wire.ask import Ask
-from proxy.wire.body import REMOVE, edit
+from proxy.wire.body import LARGE_BYTES, REMOVE, edit
 from proxy.wire.facts import schema_word
 from proxy.wire.responses import conversation
 from schemas.families import FamilyName
@@ -155,7 +155,7 @@ class Live:
             if most is not None and most < asked_output(self._ask.doc, card, self._ask.endpoint):
                 newer = upstream.family == "openai-strict"
                 changes |= with_bound(self._ask.doc, self._ask.endpoint, most, newer=newer)
-            body = edit(self._ask.body, self._ask.doc, changes)
+            body = await edited(self._ask, changes)
             self._begin(order, card, upstream_name, self._reserved(order, card, len(body), prompt))
         except BaseException:  # no call is made, and what was held for it is free again
             self._release(order.number, 0, 0)
@@ -388,6 +388,13 @@ class Live:
             broken = attempt.verdict.kind == "invalid"
             seen = replace(seen, kept=seen.kept + (not broken), broken=seen.broken + broken)
         self._services.seen[alias] = seen
+
+
+async def edited(ask: Ask, changes: Mapping[str, Any]) -> bytes:
+    """The body of `ask` with `changes` (see `proxy.wire.body.edit`); large ones are written in a thread."""
+    if len(ask.body) <= LARGE_BYTES:
+        return edit(ask.body, ask.doc, changes)
+    return await asyncio.to_thread(edit, ask.body, ask.doc, changes)
 
 
 def _judge(reply: Reply, contract: Contract, patch: Patch | None) -> Verdict:

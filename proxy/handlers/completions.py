@@ -1,5 +1,6 @@
 """`POST /v1/chat/completions` and its kin: a request becomes an exchange, its outcome an answer."""
 
+import asyncio
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -20,7 +21,7 @@ from proxy.services import Services
 from proxy.wire import facts as wire_facts
 from proxy.wire import headers as wire_headers
 from proxy.wire.ask import Ask, read_ask
-from proxy.wire.body import edit
+from proxy.wire.body import LARGE_BYTES, edit
 from proxy.wire.chat import Whole, event_of, loads, saying, with_mended, with_mended_streamed
 from proxy.wire.errors import JSON, ApiError, from_failure
 from proxy.wire.responses import with_mended_response
@@ -35,7 +36,14 @@ async def complete(services: Services, visit: Visit) -> serving.Answer:
     """Serve one request. Raises ApiError for everything that ends before an answer has begun."""
     server = services.ready.snapshot.server
     body = await read_body(visit.request, int(server.max_body_mb * 1024 * 1024), server.body_timeout_s)
-    return await serve(services, visit, read_ask(visit.path, body, visit.headers, visit.route_in_path))
+    return await serve(services, visit, await read(visit, body))
+
+
+async def read(visit: Visit, body: bytes) -> Ask:
+    """What `body` asks for. Raises ApiError (400)."""
+    if len(body) <= LARGE_BYTES:
+        return read_ask(visit.path, body, visit.headers, visit.route_in_path)
+    return await asyncio.to_thread(read_ask, visit.path, body, visit.headers, visit.route_in_path)
 
 
 async def serve(services: Services, visit: Visit, ask: Ask) -> serving.Answer:

@@ -20,7 +20,8 @@ from proxy import serving
 from proxy.budgets import Rules, admit, asked_output, ceiling, hold, rules_of, with_bound
 from proxy.edges import Visit, broken_body, check_length, late_body, read_body
 from proxy.estimates import Estimate
-from proxy.handlers.completions import serve
+from proxy.handlers.completions import read, serve
+from proxy.live import edited
 from proxy.planning import RESPONSES
 from proxy.selection import Selected, select
 from proxy.services import Services
@@ -28,8 +29,7 @@ from proxy.stores import base as stores
 from proxy.upstreams.openai import MAX_REPLY_BYTES, OpenAIUpstream
 from proxy.upstreams.transport import Response, TransportError
 from proxy.wire import headers as wire_headers
-from proxy.wire.ask import Ask, read_ask, read_controls
-from proxy.wire.body import edit
+from proxy.wire.ask import Ask, read_controls
 from proxy.wire.errors import JSON, ApiError, from_failure, not_found, too_large
 from proxy.wire.passing import Passing
 from proxy.wire.responses import conversation, schema_of
@@ -80,7 +80,7 @@ async def _read(services: Services, visit: Visit) -> tuple[Ask | None, Any]:
     if request.headers.get("content-type", "").startswith(JSON):
         body = await read_body(request, limit, server.body_timeout_s)
         if body:
-            return read_ask(visit.path, body, visit.headers, visit.route_in_path), body
+            return await read(visit, body), body
         return None, body
     check_length(request, limit)
     if not request.body_exists:
@@ -194,7 +194,7 @@ class _Relay:
         most = await self._hold(rules)
         try:
             if self._ask is not None:
-                body = edit(self._ask.body, self._ask.doc, self._changes(self._ask, most))
+                body = await edited(self._ask, self._changes(self._ask, most))
             self._begin()
         except BaseException:  # no call is made, and what was held for it is free again
             self._release(0, 0)

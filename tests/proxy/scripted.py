@@ -100,7 +100,7 @@ class Upstream:
 
 
 CONFIG = """
-server: {{hold_status_s: 0.3, keepalive_s: 0.2, drain_s: 2, max_body_mb: 1{server}}}
+server: {{hold_status_s: 0.3, keepalive_s: 0.2, drain_s: 2, max_body_mb: {body_mb}{server}}}
 store: "memory:"
 providers:
   up: {{base_url: "{url}", api_key: sk-upstream-secret, timeouts: {{connect_s: 2, first_byte_s: 3, idle_s: 2, total_s: 10}}}}
@@ -125,10 +125,17 @@ routes:
 """
 
 
-def config_text(url, more="", routes="", models="", schemas="", providers="", server=""):
+def config_text(url, more="", routes="", models="", schemas="", providers="", server="", body_mb=1):
     """The configuration of a proxy in front of `url`; the rest is added to its sections, `more` at the end."""
     return CONFIG.format(
-        url=url, more=more, routes=routes, models=models, schemas=schemas, providers=providers, server=server
+        url=url,
+        more=more,
+        routes=routes,
+        models=models,
+        schemas=schemas,
+        providers=providers,
+        server=server,
+        body_mb=body_mb,
     )
 
 

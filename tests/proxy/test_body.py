@@ -1,11 +1,13 @@
 """Requests are read strictly and changed without touching a byte that need not change."""
 
 import json
+import time
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from proxy.wire import body as wire_body
 from proxy.wire.body import MAX_DEPTH, REMOVE, NotJson, dump, edit, read_json
 
 REFUSED = [
@@ -77,6 +79,14 @@ EDITS = [
 ]
 
 
+@pytest.fixture(params=["small", "large"])
+def size(request, monkeypatch):
+    """Both ways of finding members, whatever the size of the body."""
+    if request.param == "large":
+        monkeypatch.setattr(wire_body, "LARGE_BYTES", 0)
+
+
+@pytest.mark.usefixtures("size")
 @pytest.mark.parametrize(("body", "changes", "edited"), [r[1:] for r in EDITS], ids=[r[0] for r in EDITS])
 def test_edits_touch_only_what_they_change(body, changes, edited):
     assert edit(body, json.loads(body), changes) == edited
@@ -99,11 +109,36 @@ objects = st.dictionaries(keys | st.just("model"), values, max_size=5)
     objects,
     st.dictionaries(keys | st.just("model"), values | st.just(REMOVE), max_size=3),
     st.sampled_from([None, 1]),
+    st.booleans(),
+    st.booleans(),
 )
-def test_an_edited_body_means_what_the_changes_say(doc, changes, indent):
+def test_an_edited_body_means_what_the_changes_say(doc, changes, indent, large, ascii_only):
     expected = {k: v for k, v in (doc | changes).items() if v is not REMOVE}
-    body = json.dumps(doc, indent=indent).encode()
-    assert json.loads(edit(body, doc, changes)) == expected
+    body = json.dumps(doc, indent=indent, ensure_ascii=ascii_only).encode()
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(wire_body, "LARGE_BYTES", 0 if large else 10_000)
+        assert json.loads(edit(body, doc, changes)) == expected
+
+
+COUNTS = [
+    ("numbers", b"[" + b"1," * 600_000 + b"1]", False),
+    ("empty-objects", b"[" + b"{}," * 600_000 + b"1]", False),
+    ("texts", b"[" + b'"",' * 600_000 + b'""]', False),
+    ("members", b"{" + b",".join(b'"%d":1' % n for n in range(600_000)) + b"}", False),
+    ("commas-in-a-text", b'["' + b'a,b\\",' * 300_000 + b'"]', True),
+    ("many", b"[" + b"1," * 400_000 + b"1]", True),
+]
+
+
+@pytest.mark.parametrize(("body", "fine"), [r[1:] for r in COUNTS], ids=[r[0] for r in COUNTS])
+def test_values_are_counted_before_they_are_made(body, fine):
+    began = time.perf_counter()
+    if fine:
+        assert read_json(body)
+    else:
+        with pytest.raises(NotJson, match="more than 500000 values"):
+            read_json(body)
+    assert time.perf_counter() - began < 2
 
 
 @given(values)
