@@ -14,6 +14,7 @@ due when, and sleeps again.
 
 import asyncio
 import logging
+import select
 from collections import deque
 from typing import TYPE_CHECKING, cast
 
@@ -36,6 +37,7 @@ LINGER_S = 2.0
 WRITE_STALL_S = 60.0
 """A client that takes nothing for so long has gone."""
 _KEEP_ALIVE_10 = "connection: keep-alive\r\n"
+_CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 _CLOSE = "connection: close\r\n"
 
 
@@ -58,7 +60,9 @@ class Connection(asyncio.Protocol):
         "_began",
         "_broken",
         "_closing",
+        "_doubts",
         "_fields",
+        "_half",
         "_headers",
         "_in_head",
         "_incoming",
@@ -104,6 +108,9 @@ class Connection(asyncio.Protocol):
         self._waiting: deque[Request] = deque()
         self._broken: _Refused | None = None
         """What came last is no HTTP: said when all before it is answered."""
+        self._half = False
+        """The client says no more, and waits for its answers."""
+        self._doubts: asyncio.TimerHandle | None = None
         self._closing = False
         """Our side is shut; what comes is thrown away."""
         self._paused = False
@@ -177,13 +184,41 @@ class Connection(asyncio.Protocol):
         else:
             self._broken = refused
 
-    def eof_received(self) -> None:
-        """The client has left, or will not hear an answer: whichever, both sides close."""
+    def eof_received(self) -> bool:
+        """The client says no more: it has left, or only waits for its answer. True keeps our side open.
+
+        Both look alike until something is sent. So `100 Continue` is, which every client passes over (RFC 9110
+        §15.2): one that has left answers it with a reset, and `_doubt` sees that.
+        """
+        request = self._request
+        if request is None or self._spoke or self._closing or request.version != "1.1" or not request.whole:
+            return False
+        self._half = True
+        self._transport.write(_CONTINUE)
+        self._doubt(0.01)
+        return True
+
+    def _doubt(self, after_s: float) -> None:
+        """Look whether a client that said no more has left: the event loop does not, nothing is read any more."""
+        self._doubts = self._loop.call_later(after_s, self._look_for_reset, after_s)
+
+    def _look_for_reset(self, waited_s: float) -> None:
+        poll = select.poll()
+        poll.register(self._transport.get_extra_info("socket").fileno(), 0)  # errors are always told
+        if poll.poll(0):
+            self._transport.abort()
+        elif self._request is not None:
+            if waited_s > 0.1 and not self._spoke:  # perhaps it has left since
+                self._transport.write(_CONTINUE)
+            self._doubt(min(2 * waited_s, 1.0))
 
     def connection_lost(self, exc: Exception | None) -> None:
         del exc
         self.lost = True
         self._parser = None  # it holds our methods: a cycle
+        if self._doubts is not None:
+            self._doubts.cancel()
+            self._doubts = None
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -334,7 +369,8 @@ class Connection(asyncio.Protocol):
         self._request = None
         self._since = self._loop.time()
         self._began = self._in_head
-        if not (request.keep_alive and request.whole) or self._server.draining:
+        last = self._half and not self._waiting
+        if not (request.keep_alive and request.whole) or last or self._server.draining:
             self._shut()
         elif self._waiting:
             self._begin(self._waiting.popleft())
@@ -382,7 +418,7 @@ class Connection(asyncio.Protocol):
 
     def say_continue(self) -> None:
         """Ask for the body that the client holds back."""
-        self.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        self.write(_CONTINUE)
 
     def resume(self) -> None:
         """Read on: what was held has been taken, and nobody waits."""
@@ -395,6 +431,11 @@ class Connection(asyncio.Protocol):
         """Close unless a request is in work; its answer will close it."""
         if self._request is None and not self.lost:
             self._transport.close()
+
+    @property
+    def idle(self) -> bool:
+        """Nothing has come of a next request."""
+        return self._request is None and not self._began and not self._closing and not self.lost
 
     def abort(self) -> None:
         """Close now."""

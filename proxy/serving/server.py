@@ -82,9 +82,16 @@ class Server:
     # What connections ask for
 
     def joined(self, connection: Connection) -> bool:
-        """A client has come; False when it is one too many."""
+        """A client has come; False when it is one too many. An idle one makes room."""
         self._connections.add(connection)
-        return len(self._connections) <= self.max_connections
+        if len(self._connections) <= self.max_connections:
+            return True
+        idle = next((c for c in self._connections if c.idle and c is not connection), None)
+        if idle is None:
+            return False
+        self._connections.discard(idle)
+        idle.close_if_idle()
+        return True
 
     def left(self, connection: Connection) -> None:
         """A client is gone."""

@@ -377,8 +377,60 @@ async def test_a_client_that_takes_nothing_is_left(monkeypatch):
             await left.wait()
 
 
+async def slow(request):
+    await asyncio.sleep(0.3)
+    return Response(body=b"late")
+
+
+async def test_who_says_no_more_still_gets_the_answer():
+    async with served(slow) as server, server.client() as client:
+        await client.send(GET)
+        client.writer.write_eof()
+        assert (await client.answer())[0] == 100
+        assert (await client.answer())[2] == b"late"
+        assert await client.closed() == (True, b"")
+
+
+async def test_who_says_no_more_gets_all_answers_to_what_was_said():
+    async with served(slow) as server, server.client() as client:
+        await client.send(GET * 3)
+        client.writer.write_eof()
+        answers = [await client.answer() for _ in range(4)]
+        assert sorted(a[0] for a in answers) == [100, 200, 200, 200]
+        assert (await client.closed())[0]
+
+
+async def test_who_leaves_after_saying_no_more_is_noticed_too():
+    cancelled = asyncio.Event()
+
+    async def hang(request):
+        try:
+            await asyncio.sleep(60)
+        except asyncio.CancelledError:
+            cancelled.set()
+            raise
+
+    async with served(hang) as server:
+        async with server.client() as client:
+            await client.send(GET)
+            await asyncio.sleep(0.05)
+            client.writer.write_eof()
+            await asyncio.sleep(0.2)
+            assert not cancelled.is_set()
+        async with asyncio.timeout(3):
+            await cancelled.wait()
+
+
+async def test_an_idle_connection_makes_room_for_a_new_one():
+    async with served(max_connections=1) as server, server.client() as client:
+        assert (await server.tell(GET))[0] == 200
+        assert (await client.closed())[0]
+
+
 async def test_one_connection_too_many_is_told_to_come_again():
-    async with served(max_connections=1) as server, server.client():
+    async with served(slow, max_connections=1) as server, server.client() as client:
+        await client.send(GET)
+        await asyncio.sleep(0.05)
         status, headers, body = await server.tell(GET)
         assert (status, headers["retry-after"]) == (503, "1")
         assert json.loads(body)["error"]["code"] == "overloaded"
