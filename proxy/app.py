@@ -19,11 +19,13 @@ from proxy.handlers import operations, ui
 from proxy.handlers.admin import admin
 from proxy.handlers.completions import complete
 from proxy.handlers.keys import keep_fresh, keys, refresh, with_stored
+from proxy.handlers.feedback import feedback
 from proxy.handlers.models import models
 from proxy.handlers.passthrough import passthrough
 from proxy.handlers.schemas import bind, refused_schema, schemas
 from proxy.handlers.usage import usage
 from proxy.health import Health
+from proxy.learning import SAVE_S
 from proxy.services import Services, make_ready
 from proxy.serving.server import Server
 from proxy.shared_series import Share
@@ -106,6 +108,8 @@ class App:
             {b.route: (b.schema, b.version) for b in await store.bindings()},
         )
         telemetry.know(self._snapshot.models)
+        await self.services.learning.load(store, tuple(self._snapshot.routes))
+        self.services.tasks.spawn(self._keep_learned(), name="save what was learned")
         await refresh(self.services)
         if self._share is not None:
             self.services.tasks.spawn(keep_fresh(self.services), name="keys of other workers")
@@ -157,12 +161,18 @@ class App:
         for listener in list(services.listeners):
             await listener.cut(stopped)
 
+    async def _keep_learned(self) -> None:
+        while True:
+            await asyncio.sleep(SAVE_S)
+            await self.services.learning.save(self.services.store)
+
     async def close(self) -> None:
         """Everything is stopped and the ledger is on the disk."""
         if self._server is not None:
             await self._server.close()
         services = self.services
         await services.tasks.close()
+        await services.learning.save(services.store)
         await services.sandbox.close()
         for transport in services.transports.values():
             await transport.close()
@@ -244,6 +254,8 @@ class App:
         first = path.split("/", 1)[0]
         if first == "models" and method == "GET":
             return models
+        if path == "feedback" and method == "POST":
+            return feedback
         if path == "usage" and method == "GET":
             return usage
         if first == "schemas":

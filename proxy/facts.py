@@ -9,6 +9,8 @@ from policies.facts import Candidate, Draws, Facts
 from policies.plan import Counts
 from policies.route import Route
 from policies.routing import needs
+from proxy.homes import Home, turns_left
+from proxy.learning import Learning
 from proxy.selection import Selected
 from proxy.wire.ask import Ask
 
@@ -37,15 +39,25 @@ def gather(
     counts: Counts | None,
     health: Mapping[str, float],
     least_tokens: int | None = None,
+    home: Home | None = None,
+    learning: Learning | None = None,
 ) -> Facts:
     """The facts of this request. `health` has the seconds until an ill model may be tried again, by the name it is asked by.
 
-    `least_tokens` is what trimming can bring the prompt down to.
+    `least_tokens` is what trimming can bring the prompt down to, `home` where the conversation is until now.
     """
     wanted = needs(route)
     chance = random.random  # choices are logged with their propensities; nothing secret hangs on them
+    aliases = {t.asked: t.card.alias for t in selected.targets}
     return Facts(
-        models={t.asked: Candidate(t.card, retry_after_s=health.get(t.asked)) for t in selected.targets},
+        models={
+            t.asked: Candidate(
+                t.card,
+                retry_after_s=health.get(t.asked),
+                cached_tokens=home.cached_tokens if home is not None and home.model == t.asked else 0,
+            )
+            for t in selected.targets
+        },
         prompt_tokens=0 if counts is None else sum(counts.messages) + counts.overhead,
         min_prompt_tokens=least_tokens,
         max_output_tokens=bound_of(ask.doc),
@@ -56,5 +68,8 @@ def gather(
         tools=request.tool_names(ask.doc) if "tools" in wanted else (),
         schema=request.schema_name(ask.doc) if "schema" in wanted else None,
         fingerprint=request.fingerprint(ask.doc) if "fingerprint" in wanted else None,
+        evidence=learning.of(route.name, aliases) if "evidence" in wanted and learning is not None else {},
+        current=None if home is None else home.model,
+        turns_left=turns_left(ask.messages) if "turns_left" in wanted else 1.0,
         draws=Draws(chance(), chance()) if "draws" in wanted else Draws(),
     )

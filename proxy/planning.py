@@ -40,7 +40,9 @@ async def plan_of(
     least = await _least(services, ask, selected, owner, counts)
     if not chat and (route.agree or route.shadow):
         route = replace(route, agree=(), shadow=0.0)  # only conversations are compared
-    choice = choose(route, gather(route, ask, selected, counts, _ill(services, selected), least))
+    home = services.homes.of(route.name, owner, ask.messages) if route.sticky and chat else None
+    ill = _ill(services, selected)
+    choice = choose(route, gather(route, ask, selected, counts, ill, least, home, services.learning))
     if choice.model is None:
         raise nobody(choice, _parts(ask, counts))
     context = await _context(services, ask, selected, choice.model, owner, counts)

@@ -19,6 +19,8 @@ from proxy.conversations import Conversations
 from proxy.counters import Counter
 from proxy.estimates import Paces
 from proxy.health import Health
+from proxy.homes import Homes
+from proxy.learning import Learning
 from proxy.listener import Listener
 from proxy.sandbox import Sandbox
 from proxy.snapshot import Key, Snapshot
@@ -84,6 +86,8 @@ class Services:
     stored_keys: tuple[StoredKey, ...] = ()
     """Keys that were made at run time, the revoked ones too."""
     paces: Paces = field(default_factory=Paces)
+    homes: Homes = field(default_factory=Homes)
+    learning: Learning = field(default_factory=Learning)
     listeners: set[Listener] = field(default_factory=set)
     """Streams under way, so that a shutdown can end them with an error event."""
     sandbox: Sandbox = field(default_factory=Sandbox)

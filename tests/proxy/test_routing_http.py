@@ -1,9 +1,12 @@
 """Routing over HTTP: what the words of a route do to live traffic."""
 
+import aiohttp
 import openai
 import pytest
 from aiohttp import web
+from openai import AsyncOpenAI
 
+from proxy.app import App
 from proxy.config import ConfigRefused, loads
 from tests.proxy.scripted import Upstream, chunks, config_text, proxy, reply
 
@@ -181,3 +184,89 @@ def test_a_pair_that_could_not_help_is_refused(agree, rest, says):
     with pytest.raises(ConfigRefused) as caught:
         loads(text, name="test", environ={}, base_dir=".")
     assert says in str(caught.value)
+
+
+LONG = [{"role": "user", "content": "word " * 3000}]
+NEAR = """
+  near: {provider: up, name: up-near, price: {input: 1, output: 1}}
+  far: {provider: up, name: up-far, price: {input: 1.1, cached_input: 0.1, output: 1}}
+"""
+
+
+@pytest.mark.parametrize(("sticky", "then"), [("true", "far"), ("false", "near")])
+async def test_a_sticky_conversation_stays_where_its_prompt_is_cached(sticky, then):
+    answers = {"near": 500, "far": "fine"}
+    usage = {"prompt_tokens": 3000, "completion_tokens": 2, "total_tokens": 3002}
+
+    async def step(request, body):
+        if body["model"] == "up-near" and answers["near"] == 500:
+            return web.Response(status=500)
+        return web.json_response(reply("fine", usage=usage))
+
+    routes = f"  home: {{ladder: [near, far], sticky: {sticky}}}"
+    async with Upstream(step).running() as upstream, proxy(upstream, routes=routes, models=NEAR) as app:
+
+        async def turn(messages):
+            made = await app.client.chat.completions.with_raw_response.create(model="home", messages=messages)
+            return made.headers["x-tailrace-model"]
+
+        assert await turn(LONG) == "far"
+        answers["near"] = "fine"
+        again = [*LONG, {"role": "assistant", "content": "fine"}, {"role": "user", "content": "and?"}]
+        assert await turn(again) == then
+        assert await turn([{"role": "user", "content": "another conversation"}]) == "near"
+
+
+LEARN = "  learn: {ladder: [mini, big], schema: age, choose: learned, repair: {reask: 0}}"
+
+
+async def test_a_route_that_learns_leaves_a_step_that_mini_fails_to_the_next_model():
+    answers = {"mini": "no", "big": '{"age": 7}'}
+    async with Upstream(by_model(answers)).running() as upstream, proxy(upstream, routes=LEARN) as app:
+        for _ in range(24):
+            await ask(app, "learn", extra_body={"tailrace": {"step": "read"}})
+        upstream.seen.clear()
+        _, _, told = await ask(app, "learn", extra_body={"tailrace": {"step": "read"}})
+        assert models_of(upstream) == ["big"]
+        assert any(r["fact"] == "evidence" for r in told["decision"])
+
+
+async def test_feedback_teaches_and_is_given_once_by_whose_exchange_it_was():
+    keys = "keys:\n  - {name: team, key: sk-client-secret}\n  - {name: other, key: sk-other}\n"
+    async with Upstream(by_model({"mini": '{"age": 7}'})).running() as upstream:
+        async with proxy(upstream, keys, routes=LEARN) as app, aiohttp.ClientSession() as client:
+
+            async def tell(body, key="sk-client-secret"):
+                head = {"authorization": f"Bearer {key}"}
+                async with client.post(f"{app.url}/v1/feedback", json=body, headers=head) as answer:
+                    return answer.status
+
+            _, headers, _ = await ask(app, "learn")
+            said = {"request_id": headers["x-tailrace-request-id"], "correct": False}
+            before = app.services.learning.of("learn", {"mini": "mini"})["*"]["mini"]
+            assert await tell(said | {"score": 1}) == 400
+            assert await tell({"request_id": said["request_id"], "score": 2}) == 400
+            assert await tell(said, "sk-other") == 404
+            assert await tell(said) == 200
+            assert await tell(said) == 404
+            after = app.services.learning.of("learn", {"mini": "mini"})["*"]["mini"]
+            assert after.success < before.success
+            assert (before.n, after.n) == (1, pytest.approx(2, abs=1e-3))
+
+
+async def test_what_was_learned_survives_a_restart(tmp_path):
+    config = f"store: 'sqlite:///{tmp_path}/ledger.db'"
+    async with Upstream(by_model({"mini": '{"age": 7}'})).running() as upstream:
+        for n in (1, 2):
+            text = config_text(upstream.url, routes=LEARN).replace('store: "memory:"', config)
+            app = App(loads(text, name="test", environ={}, base_dir="."), environ={})
+            await app.start()
+            host, port = await app.listen("127.0.0.1", 0)
+            app.url = f"http://{host}:{port}"
+            app.client = AsyncOpenAI(base_url=f"{app.url}/v1", api_key="x", max_retries=0, timeout=10)
+            await ask(app, "learn")
+            known = app.services.learning.of("learn", {"mini": "mini"})["*"]["mini"]
+            await app.client.close()
+            await app.drain()
+            await app.close()
+            assert known.n == pytest.approx(n, abs=1e-3)

@@ -1,0 +1,51 @@
+"""`POST /v1/feedback`: a client says how good an answer was, and routes learn from it."""
+
+from typing import Any
+
+import orjson
+
+from proxy import serving
+from proxy.edges import Visit, read_body
+from proxy.services import Services
+from proxy.wire.body import NotJson, read_json
+from proxy.wire.errors import JSON, bad_request, not_found
+
+MAX_BYTES = 64 * 1024
+
+
+async def feedback(services: Services, visit: Visit) -> serving.Answer:
+    """Count `score` (0 to 1) or `correct` (true or false) of one exchange. Raises ApiError (400, 404)."""
+    body = await read_body(visit.request, MAX_BYTES, services.ready.snapshot.server.body_timeout_s)
+    try:
+        doc = read_json(body)
+    except NotJson as error:
+        raise bad_request(f"The request body is not valid JSON: {error}.") from None
+    exchange_id, score = _read(doc)
+    taught = services.learning.about(exchange_id)
+    key = visit.key
+    owns = taught is not None and (key is None or key.admin or key.name == taught.key)
+    if not owns or not services.learning.feedback(exchange_id, score):
+        message = (
+            "There is no answered exchange of yours with this request_id that waits for feedback: "
+            "it is the value of X-Tailrace-Request-Id, and feedback is given once."
+        )
+        raise not_found(message, code="exchange_not_found", param="request_id")
+    told = {"object": "feedback", "request_id": exchange_id, "score": score}
+    return serving.Response(body=orjson.dumps(told), headers={"content-type": JSON})
+
+
+def _read(doc: Any) -> tuple[str, float]:
+    if not isinstance(doc, dict) or not isinstance(doc.get("request_id"), str):
+        raise bad_request(
+            "'request_id' must be the text that X-Tailrace-Request-Id told.", param="request_id"
+        )
+    score, correct = doc.get("score"), doc.get("correct")
+    if (score is None) == (correct is None):
+        raise bad_request("Give either 'score' (0 to 1) or 'correct' (true or false).", param="score")
+    if correct is not None:
+        if not isinstance(correct, bool):
+            raise bad_request("'correct' must be true or false.", param="correct")
+        return doc["request_id"], float(correct)
+    if isinstance(score, bool) or not isinstance(score, int | float) or not 0 <= score <= 1:
+        raise bad_request("'score' must be a number from 0 to 1.", param="score")
+    return doc["request_id"], float(score)
