@@ -4,6 +4,7 @@ import asyncio
 import logging
 import os
 import re
+import socket
 import time
 import traceback
 from collections.abc import Awaitable, Callable, Mapping
@@ -18,8 +19,8 @@ from proxy.edges import Visit
 from proxy.handlers import operations, ui
 from proxy.handlers.admin import admin
 from proxy.handlers.completions import complete
-from proxy.handlers.keys import keep_fresh, keys, refresh, with_stored
 from proxy.handlers.feedback import feedback
+from proxy.handlers.keys import keep_fresh, keys, refresh, with_stored
 from proxy.handlers.models import models
 from proxy.handlers.passthrough import passthrough
 from proxy.handlers.schemas import bind, refused_schema, schemas
@@ -34,7 +35,6 @@ from proxy.stores import open_limiter, open_store
 from proxy.stores.base import Store, StoreRefused
 from proxy.tasks import Tasks
 from proxy.telemetry import Telemetry
-from proxy.upstreams.client_session import ClientSessionTransport
 from proxy.upstreams.pool import Pool
 from proxy.upstreams.transport import Transport
 from proxy.wire.errors import (
@@ -87,10 +87,8 @@ class App:
 
     async def start(self) -> None:
         """Everything but the listening socket is ready."""
-        transports: Mapping[bool, Transport] = {
-            False: Pool(),
-            True: ClientSessionTransport(self._environ),
-        }
+        transports: dict[bool, Transport] = {False: Pool()}
+        self._add_transport(transports, self._snapshot)
         store = self._store or open_store(self._snapshot.store)
         counter = Counter()
         telemetry = Telemetry(self._share)
@@ -119,10 +117,22 @@ class App:
             self.handle, max_connections=server.max_connections, head_timeout_s=server.header_timeout_s
         )
 
+    def _add_transport(self, transports: dict[bool, Transport], snapshot: Snapshot) -> None:
+        """The transport through proxies of the environment, where a provider asks for it: aiohttp is heavy."""
+        if True not in transports and any(p.trust_env for p in snapshot.providers.values()):
+            from proxy.upstreams.client_session import ClientSessionTransport  # noqa: PLC0415  see above
+
+            transports[True] = ClientSessionTransport(self._environ)
+
     async def listen(self, host: str, port: int) -> tuple[str, int]:
         """Accept connections; the address that was bound (port 0 picks one)."""
         assert self._server is not None
         return await self._server.listen(host, port)
+
+    async def listen_on(self, bound: socket.socket) -> None:
+        """Accept connections of a socket that is bound already."""
+        assert self._server is not None
+        await self._server.listen_on(bound)
 
     @property
     def reloadable(self) -> bool:
@@ -140,6 +150,7 @@ class App:
 
     def reload(self, snapshot: Snapshot) -> tuple[str, ...]:
         """New requests use `snapshot`; those in work keep theirs. Gives the settings that wait for a restart."""
+        self._add_transport(self.services.transports, snapshot)
         ready = make_ready(snapshot, self.services.transports)
         self.services.ready = with_stored(ready, self.services.stored_keys)
         self.services.listings.clear()
@@ -155,7 +166,9 @@ class App:
         assert self._server is not None
         self._server.drain()
         deadline = time.monotonic() + services.ready.snapshot.server.drain_s
-        while services.in_work and time.monotonic() < deadline:  # noqa: ASYNC110  an event would cost each request
+        while services.in_work or not self._server.quiet:
+            if time.monotonic() > deadline:
+                break
             await asyncio.sleep(0.02)
         stopped = ApiError(503, "The proxy is shutting down.", "shutting_down", type="server_error")
         for listener in list(services.listeners):
@@ -176,6 +189,8 @@ class App:
         await services.sandbox.close()
         for transport in services.transports.values():
             await transport.close()
+        if self._share is not None:
+            await asyncio.to_thread(self._share.retire, services.telemetry.families)
         await services.store.close()
 
     async def handle(self, request: serving.Request) -> serving.Answer:
@@ -233,8 +248,6 @@ class App:
         if (match := _ROUTE_PATH.fullmatch(path)) is not None:
             route, path = match.group(1), "/v1/" + match.group(2)
         key = edges.authenticate(services.ready, headers)
-        if services.draining:
-            raise overloaded("The proxy is shutting down.", 5)
         if services.in_work > services.ready.snapshot.server.max_requests:
             raise overloaded("Too many requests are in work (server.max_requests).")
         visit = Visit(request, visit_id, path.removeprefix("/v1/").rstrip("/"), route, key, headers)

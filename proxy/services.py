@@ -59,7 +59,7 @@ class Services:
     """The parts of one running app. No module keeps any of this: two apps never meet."""
 
     ready: Ready
-    transports: Mapping[bool, Transport]
+    transports: dict[bool, Transport]
     """By whether the provider is reached through a proxy of the environment."""
     store: Store
     limiter: Limiter

@@ -15,6 +15,8 @@ from proxy.wire.errors import JSON, NO_RETRY, ApiError
 Handler = Callable[[Request], Awaitable[Answer]]
 BACKLOG = 1024
 KEEP_ALIVE_S = 75.0
+GRACE_S = 0.5
+"""After the last connection was accepted, a request that was on its way by then is still served."""
 
 
 class Server:
@@ -40,6 +42,7 @@ class Server:
         self.head_timeout_s = head_timeout_s
         self.keep_alive_s = keep_alive_s
         self.draining = False
+        self._lenient = True
 
     async def listen(self, host: str, port: int) -> tuple[str, int]:
         """Accept connections; gives the address that was bound (port 0 picks one)."""
@@ -59,13 +62,24 @@ class Server:
         return Connection(self, self._loop)
 
     def drain(self) -> None:
-        """Accept no more connections; those that are idle close, the others with their next answer."""
+        """Accept no more connections. Each that is open closes with its next answer, idle ones after a moment."""
+        if self.draining:
+            return
         self.draining = True
         for server in self._listening:
             server.close()
         self._listening.clear()
+        self._loop.call_later(GRACE_S, self._close_idle)
+
+    def _close_idle(self) -> None:
+        self._lenient = False
         for connection in list(self._connections):
             connection.close_if_idle()
+
+    @property
+    def quiet(self) -> bool:
+        """No request can come any more but on connections that are in work."""
+        return not self._connections or not self._lenient
 
     async def close(self) -> None:
         """All connections are closed, all handlers have ended."""

@@ -1,0 +1,250 @@
+"""Several workers on one port: `python -m proxy serve` with `server.workers`, and signals."""
+
+import http.client
+import os
+import pathlib
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+
+import pytest
+
+from proxy import workers
+
+ROOT = pathlib.Path(__file__).parents[2]
+CONFIG = """\
+server: {{workers: {workers}, drain_s: 5}}
+store: {store}
+providers:
+  up: {{base_url: "http://127.0.0.1:9/v1"}}
+models:
+  mini: {{provider: up, price: {{input: 1, output: 2}}}}
+routes:
+  default: {{ladder: [mini]}}
+"""
+
+
+def config(workers=2, store="sqlite:///ledger.db"):
+    return CONFIG.format(workers=workers, store=store)
+
+
+class Serving:
+    """A supervisor and its workers."""
+
+    def __init__(self, folder, text):
+        self.file = folder / "tailrace.yaml"
+        self.file.write_text(text)
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "proxy", "serve", "--port", "0"],
+            cwd=folder,
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        self.told = self.line_with("listens at")
+        self.port = int(re.search(r":(\d+)/v1", self.told)[1])
+
+    def line_with(self, words):
+        told = []
+        for line in self.process.stderr:
+            if words in line:
+                return line
+            told.append(line)
+        raise AssertionError("".join(told))
+
+    @property
+    def workers(self):
+        """The process numbers of the workers."""
+        number = self.process.pid
+        return {int(n) for n in pathlib.Path(f"/proc/{number}/task/{number}/children").read_text().split()}
+
+    def get(self, path="/healthz"):
+        """One request on a connection of its own; its status and body."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=10)
+        try:
+            connection.request("GET", path)
+            reply = connection.getresponse()
+            return reply.status, reply.read().decode()
+        finally:
+            connection.close()
+
+    def end(self):
+        """SIGTERM; gives the exit status."""
+        self.process.send_signal(signal.SIGTERM)
+        return self.process.wait(20)
+
+
+@pytest.fixture
+def serve(tmp_path):
+    """Serves a configuration; ends with the test."""
+    started = []
+
+    def start():
+        started.append(Serving(tmp_path, config()))
+        return started[-1]
+
+    yield start
+    for serving in started:
+        serving.process.kill()
+        serving.process.wait(20)
+        serving.process.stderr.close()
+
+
+def until(true, seconds=10):
+    """Wait until `true()`."""
+    end = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < end, "it did not come to it"
+        time.sleep(0.02)
+
+
+def test_two_workers_serve_one_port_and_their_metrics_are_one(serve):
+    serving = serve()
+    assert "2 workers" in serving.told
+    assert len(serving.workers) == 2
+    assert {serving.get()[0] for _ in range(40)} == {200}
+    wanted = 'tailrace_requests_total{route="none",status="200"}'
+
+    def counted():
+        line = next(x for x in serving.get("/metrics")[1].splitlines() if x.startswith(wanted))
+        return float(line.split()[-1])
+
+    until(lambda: counted() >= 40)
+    assert serving.end() == 0
+
+
+def test_a_rolling_restart_refuses_nobody_and_replaces_everybody(serve):
+    serving = serve()
+    before = serving.workers
+    statuses, failures, stop = [], [], threading.Event()
+
+    def ask():
+        while not stop.is_set():
+            try:
+                statuses.append(serving.get()[0])
+            except OSError as error:
+                failures.append(error)
+
+    asking = [threading.Thread(target=ask) for _ in range(4)]
+    for thread in asking:
+        thread.start()
+    serving.file.write_text(config().replace("mini]", "mini], cache: {ttl_s: 60}"))
+    serving.process.send_signal(signal.SIGHUP)
+    assert serving.line_with("Reloaded") == "Reloaded: every worker is a new one.\n"
+    until(lambda: len(serving.workers) == 2)
+    stop.set()
+    for thread in asking:
+        thread.join()
+    assert not serving.workers & before
+    assert not failures
+    assert set(statuses) == {200}
+    assert len(statuses) > 20
+    assert serving.end() == 0
+
+
+def test_a_broken_configuration_changes_nothing(serve):
+    serving = serve()
+    before = serving.workers
+    serving.file.write_text(config() + "nonsense: 1\n")
+    serving.process.send_signal(signal.SIGHUP)
+    serving.line_with("Not reloaded, the configuration before stays")
+    assert serving.workers == before
+    assert serving.get()[0] == 200
+
+
+def test_a_worker_that_was_killed_is_started_again_and_others_serve_meanwhile(serve):
+    serving = serve()
+    before = serving.workers
+    killed = min(before)
+    os.kill(killed, signal.SIGKILL)
+    assert "was killed by SIGKILL; started again" in serving.line_with("Worker ")
+    assert {serving.get()[0] for _ in range(10)} == {200}  # those of the empty place wait for its next worker
+    until(lambda: len(serving.workers) == 2)
+    assert killed not in serving.workers
+    assert serving.end() == 0
+
+
+def test_workers_end_with_their_supervisor_however_it_ends(serve):
+    serving = serve()
+    left = serving.workers
+    serving.process.kill()
+    serving.process.wait(10)
+    until(
+        lambda: not any(pathlib.Path(f"/proc/{number}/cmdline").exists() and alive(number) for number in left)
+    )
+
+
+def alive(number):
+    """Whether a process runs: not ended and waiting for whoever should ask."""
+    try:
+        return pathlib.Path(f"/proc/{number}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+def test_a_signal_to_all_of_the_group_still_drains(serve):
+    serving = serve()
+    for number in (*serving.workers, serving.process.pid):
+        os.kill(number, signal.SIGTERM)
+    assert serving.process.wait(20) == 0
+
+
+def test_a_taken_port_is_told_in_one_line(serve, tmp_path):
+    serving = serve()
+    done = subprocess.run(
+        [sys.executable, "-m", "proxy", "serve", "--port", str(serving.port)],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=30,
+    )
+    assert done.returncode == 1
+    assert f"port {serving.port} of 127.0.0.1 is taken" in done.stderr
+
+
+def test_workers_without_a_store_to_share_do_not_start(tmp_path):
+    (tmp_path / "tailrace.yaml").write_text(config(store='"memory:"'))
+    done = subprocess.run(
+        [sys.executable, "-m", "proxy", "serve", "--port", "0"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=30,
+    )
+    assert done.returncode == 1
+    assert "server.workers > 1 needs a store that processes can share" in done.stderr
+
+
+SUPERVISED = """
+import sys
+from proxy import workers
+
+def work(post):
+    sys.exit(3)
+
+supervisor = workers.Supervisor(workers.bind("127.0.0.1", 0, 2), work, say=print, renewed=lambda: None)
+sys.exit(supervisor.run(lambda: print("ready")))
+"""
+
+
+def test_workers_that_never_listen_end_the_supervisor():
+    done = subprocess.run(
+        [sys.executable, "-c", SUPERVISED], cwd=ROOT, capture_output=True, text=True, timeout=30
+    )
+    assert done.returncode == 1
+    assert "ready" not in done.stdout
+
+
+def test_sockets_of_one_address_are_bound_together_and_not_where_one_is_taken():
+    sockets = workers.bind("127.0.0.1", 0, 3)
+    address = sockets[0].getsockname()
+    assert {s.getsockname() for s in sockets} == {address}
+    with pytest.raises(OSError, match="in use"):
+        workers.bind(*address, 1)
+    for bound in sockets:
+        bound.close()
