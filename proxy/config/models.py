@@ -120,7 +120,9 @@ Tag = Annotated[Text, Words("a tag's name")]
 
 
 class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, arbitrary_types_allowed=True)
+    model_config = ConfigDict(
+        defer_build=True, extra="forbid", strict=True, frozen=True, arbitrary_types_allowed=True
+    )
 
 
 class ServerModel(_Strict):
@@ -397,6 +399,10 @@ class RouteModel(_Strict):
     holdout: Share = Field(
         default=_ROUTE.holdout,
         description="Share of requests that the strong model answers, to measure savings against.",
+    )
+    log_prompts: Truth = Field(
+        default=_ROUTE.log_prompts,
+        description="Write an outcome of every request, its prompt included, beside the ledger: what `calibrate` fits a scorer on. Without it outcomes of `shadow` and `holdout` are written, without prompts.",
     )
     schema_: Annotated[Text, Words("a schema's name")] | None = Field(
         default=None,
