@@ -127,3 +127,5 @@ class Route:
     sticky: bool = False
     shadow: float = 0.0
     holdout: float = 0.0
+    log_prompts: bool = False
+    """Whether the log of outcomes may hold prompts."""

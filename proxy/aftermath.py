@@ -1,15 +1,22 @@
 """What an exchange leaves behind for the decisions of later ones: where its conversation is at home, what it taught."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from policies.ladder import Accept
 from policies.route import Route
-from proxy.exchange import Outcome
+from proxy.exchange import Order, Outcome, observe
 from proxy.homes import Home
 from proxy.learning import Taught
+from proxy.live import Live
+from proxy.outcomes import row_of
 from proxy.selection import Selected
 from proxy.services import Services
+from proxy.stores.base import StoreRefused
+from proxy.wire.ask import Ask
+
+MOST_SHADOWS = 32
+"""Shadow calls at the same time; beyond that none is made."""
 
 
 def learns(route: Route) -> bool:
@@ -17,15 +24,22 @@ def learns(route: Route) -> bool:
     return route.choose != "ladder"
 
 
+def compares(route: Route) -> bool:
+    """Whether the route's outcomes are logged, to be calibrated from."""
+    return bool(route.shadow or route.holdout or route.log_prompts)
+
+
 def remember(
     services: Services,
     exchange_id: str,
     key: str | None,
     selected: Selected,
-    messages: Sequence[Mapping[str, Any]],
+    ask: Ask,
     outcome: Outcome,
+    live: Live,
 ) -> None:
-    """Keep what later decisions of this route want to know of `outcome`."""
+    """Keep what later decisions of this route want to know of `outcome`. What takes time goes on in the background."""
+    messages = ask.messages
     route, last, choice = selected.route, outcome.last, outcome.plan.choice
     kept = isinstance(outcome.end, Accept) and not outcome.end.raw
     if route.sticky and kept and messages and last.usage is not None:
@@ -35,3 +49,36 @@ def remember(
         alias = selected.target(last.model).card.alias if kept else ""
         named = [(selected.target(a.model).card.alias, a) for a in outcome.history]
         services.learning.ended(exchange_id, Taught(key, route.name, choice.step, alias), named)
+    if compares(route) and choice is not None and selected.pinned is None:
+        prompt = {n: ask.doc.get(n) for n in ("messages", "tools")} if route.log_prompts else None
+        besides = kept and choice.shadow is not None and services.shadows < MOST_SHADOWS
+        if not besides or choice.shadow is None:
+            services.outcomes.note(row_of(exchange_id, outcome, None, prompt))
+            return
+        observed = _observed(services, exchange_id, outcome, live, choice.shadow, prompt)
+        services.shadows += 1
+        services.tasks.spawn(observed, name="shadow").add_done_callback(lambda _: _one_less(services))
+
+
+async def _observed(
+    services: Services,
+    exchange_id: str,
+    outcome: Outcome,
+    live: Live,
+    model: str,
+    prompt: Mapping[str, Any] | None,
+) -> None:
+    """Ask `model` the same, for the log alone."""
+    plan = outcome.plan
+    trimmed = plan.context.messages if plan.context is not None and plan.context.changed else None
+    number = plan.allowance.attempts + 1  # no attempt of the exchange has it
+    order = Order(number, model, "route", trimmed)
+    try:
+        shadow = await observe(order, plan.contract, live.besides(plan.context))
+    except StoreRefused:
+        return
+    services.outcomes.note(row_of(exchange_id, outcome, shadow, prompt))
+
+
+def _one_less(services: Services) -> None:
+    services.shadows -= 1

@@ -27,6 +27,7 @@ from proxy.handlers.schemas import bind, refused_schema, schemas
 from proxy.handlers.usage import usage
 from proxy.health import Health
 from proxy.learning import SAVE_S
+from proxy.outcomes import OutcomeLog
 from proxy.services import Services, make_ready
 from proxy.serving.server import Server
 from proxy.shared_series import Share
@@ -106,6 +107,7 @@ class App:
             {b.route: (b.schema, b.version) for b in await store.bindings()},
         )
         telemetry.know(self._snapshot.models)
+        self.services.outcomes = OutcomeLog(self._snapshot.store if self._store is None else "memory:")
         await self.services.learning.load(store, tuple(self._snapshot.routes))
         self.services.tasks.spawn(self._keep_learned(), name="save what was learned")
         await refresh(self.services)
@@ -178,6 +180,7 @@ class App:
         while True:
             await asyncio.sleep(SAVE_S)
             await self.services.learning.save(self.services.store)
+            await self.services.outcomes.save()
 
     async def close(self) -> None:
         """Everything is stopped and the ledger is on the disk."""
@@ -186,6 +189,7 @@ class App:
         services = self.services
         await services.tasks.close()
         await services.learning.save(services.store)
+        await services.outcomes.save()
         await services.sandbox.close()
         for transport in services.transports.values():
             await transport.close()

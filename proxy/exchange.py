@@ -210,6 +210,12 @@ def _book(made: _Made, ports: Ports) -> Attempt:
     return ports.account(made.attempt) if made.called else made.attempt
 
 
+async def observe(order: Order, contract: Contract, ports: Ports) -> Attempt:
+    """One upstream call besides an exchange, judged and booked; the client is not told of it."""
+    made = await _make(order, contract, release.HoldGate(), ports)
+    return _book(replace(made, attempt=replace(made.attempt, set_aside="shadow")), ports)
+
+
 async def _attempt(order: Order, contract: Contract, gate: Gate, ports: Ports) -> tuple[Attempt, bool]:
     """One upstream call, judged and booked; and whether the client was told some of it."""
     made = await _make(order, contract, gate, ports)

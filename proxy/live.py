@@ -15,6 +15,7 @@ from policies.money import cost_nanousd, worst_cost_nanousd
 from policies.patching import Patch
 from policies.saved import Saved, Spent, saved
 from policies.structure import AS_ASKED, NOT_SEEN, Shaped, Structure, shape, structure_for
+from policies.trimming import Trimmed
 from proxy.budgets import Rules, asked_output, ceiling, choices_of, hold, with_bound
 from proxy.cache import Answer
 from proxy.estimates import Estimate
@@ -196,6 +197,22 @@ class Live:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
+
+    def besides(self, planned: Trimmed | None) -> "Live":
+        """Ports for a call besides the exchange, that nobody listens to."""
+        return Live(
+            self._services,
+            self._ask,
+            self._selected,
+            exchange_id=self._id,
+            key=self._key,
+            passed=self._passed,
+            listener=None,
+            contract=self._contract,
+            rules=self._rules,
+            compared=True,
+            prompt=Prompt(self._services.counter, self._selected.route.context, self._ask, planned),
+        )
 
     def delivers(self, attempt: Attempt) -> None:
         """`attempt` is the one that counts: its call is the last one for whoever writes the answer."""

@@ -22,6 +22,7 @@ from proxy.health import Health
 from proxy.homes import Homes
 from proxy.learning import Learning
 from proxy.listener import Listener
+from proxy.outcomes import OutcomeLog
 from proxy.sandbox import Sandbox
 from proxy.snapshot import Key, Snapshot
 from proxy.stores.base import Store, StoredKey
@@ -88,6 +89,9 @@ class Services:
     paces: Paces = field(default_factory=Paces)
     homes: Homes = field(default_factory=Homes)
     learning: Learning = field(default_factory=Learning)
+    outcomes: OutcomeLog = field(default_factory=OutcomeLog)
+    shadows: int = 0
+    """Shadow calls under way."""
     listeners: set[Listener] = field(default_factory=set)
     """Streams under way, so that a shutdown can end them with an error event."""
     sandbox: Sandbox = field(default_factory=Sandbox)

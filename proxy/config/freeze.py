@@ -123,6 +123,7 @@ def _route(name: str, given: RouteModel) -> Route:
         sticky=given.sticky,
         shadow=given.shadow,
         holdout=given.holdout,
+        log_prompts=given.log_prompts,
     )
 
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 from policies.chat import Reply
 from policies.ladder import Accept
 from proxy import serving
-from proxy.aftermath import learns, remember
+from proxy.aftermath import compares, learns, remember
 from proxy.budgets import Rules, admit, rules_of
 from proxy.cache import Turn, key_of
 from proxy.edges import Visit, read_body
@@ -118,8 +118,8 @@ async def _exchange(
         alias, word = selected.target(outcome.last.model).card.alias, wire_facts.schema_word(outcome)
         if plan.context is not None and outcome.last.usage is not None:
             services.conversations.learn(selected.route, key, live.messages, outcome.last.usage.cached_tokens)
-        if selected.route.sticky or learns(selected.route):
-            remember(services, visit.id, key, selected, ask.messages, outcome)
+        if selected.route.sticky or learns(selected.route) or compares(selected.route):
+            remember(services, visit.id, key, selected, ask, outcome, live)
         services.telemetry.exchange_ended(plan.route, alias, word, live.saved)
         if listener is not None:
             return await _answer_streamed(visit, ask, outcome, live, listener, turn)

@@ -1,13 +1,19 @@
 """Routing over HTTP: what the words of a route do to live traffic."""
 
+import asyncio
+import json
+import time
+
 import aiohttp
 import openai
 import pytest
 from aiohttp import web
 from openai import AsyncOpenAI
 
+from proxy import outcomes
 from proxy.app import App
 from proxy.config import ConfigRefused, loads
+from proxy.outcomes import OutcomeLog
 from tests.proxy.scripted import Upstream, chunks, config_text, proxy, reply
 
 USER = [{"role": "user", "content": "How old?"}]
@@ -270,3 +276,79 @@ async def test_what_was_learned_survives_a_restart(tmp_path):
             await app.drain()
             await app.close()
             assert known.n == pytest.approx(n, abs=1e-3)
+
+
+SHADOW = """
+  shade: {ladder: [mini, big], schema: age, shadow: 1, log_prompts: true}
+  held: {ladder: [mini, big], schema: age, choose: learned, holdout: 1}
+"""
+
+
+async def logged(app, rows=1):
+    """The rows of the outcome log, once there are so many."""
+    for _ in range(100):
+        if len(app.services.outcomes.waiting) >= rows:
+            break
+        await asyncio.sleep(0.02)
+    return [json.loads(row) for row in app.services.outcomes.waiting]
+
+
+@pytest.mark.parametrize("whole", [True, False], ids=["whole", "streamed"])
+async def test_a_shadow_is_asked_besides_booked_and_compared(whole):
+    answers = {"mini": '{"age": 7}', "big": '{"age": 8}'}
+    async with Upstream(by_model(answers)).running() as upstream, proxy(upstream, routes=SHADOW) as app:
+        said = (await ask(app, "shade"))[0] if whole else await streamed(app, "shade")
+        assert said == '{"age": 7}'
+        (row,) = await logged(app)
+        assert {m: a["quality"] for m, a in row["answers"].items()} == {"mini": 0.0, "big": 1.0}
+        assert (row["model"], row["kept"], row["propensity"], row["holdout"]) == ("mini", "mini", 1.0, False)
+        assert row["messages"] == USER
+        await app.services.store.flush()
+        (exchange,) = await app.services.store.recent()
+        assert [(r.alias, r.purpose, r.status) for r in exchange.attempts] == [
+            ("mini", "answer", "ok"),
+            ("big", "route", "ok"),
+        ]
+
+
+@pytest.mark.parametrize("trouble", [500, "hang"])
+async def test_a_shadow_in_trouble_is_not_felt(trouble):
+    async def never(request, body):
+        await asyncio.sleep(5)
+
+    answers = {"mini": '{"age": 7}', "big": never if trouble == "hang" else trouble}
+    async with Upstream(by_model(answers)).running() as upstream, proxy(upstream, routes=SHADOW) as app:
+        began = time.monotonic()
+        assert (await ask(app, "shade"))[0] == '{"age": 7}'
+        assert time.monotonic() - began < 1
+
+
+async def test_a_shadow_keeps_within_the_budget():
+    answers = {"mini": '{"age": 7}', "big": '{"age": 7}'}
+    keys = "keys:\n  - {name: team, key: sk-client-secret, budget: {usd: 0.00008, per: day}}\n"
+    async with Upstream(by_model(answers)).running() as upstream:
+        async with proxy(upstream, keys, routes=SHADOW) as app:
+            await ask(app, "shade", max_tokens=20)
+            await logged(app)
+            assert models_of(upstream) == ["mini"]
+
+
+async def test_prompts_are_logged_only_where_the_route_says_so():
+    answers = {"mini": '{"age": 7}', "big": '{"age": 8}'}
+    async with Upstream(by_model(answers)).running() as upstream, proxy(upstream, routes=SHADOW) as app:
+        text, headers, told = await ask(app, "held")
+        assert (text, headers["x-tailrace-model"]) == ('{"age": 8}', "big")
+        assert any(r["fact"] == "holdout" for r in told["decision"])
+        (row,) = await logged(app)
+        assert (row["holdout"], row["propensity"], "messages" in row) == (True, 1.0, False)
+        assert "How old" not in json.dumps(row)
+
+
+async def test_the_log_stands_beside_the_ledger_and_is_bounded(tmp_path, monkeypatch):
+    monkeypatch.setattr(outcomes, "MAX_BYTES", 100)
+    log = OutcomeLog(f"sqlite:///{tmp_path}/ledger.db")
+    for n in range(4):
+        log.note({"n": n, "pad": "x" * 60})
+        await log.save()
+    files = {p.name: p.read_text().count("\n") for p in tmp_path.iterdir()}
+    assert files == {"ledger.db.outcomes.jsonl.1": 2}
