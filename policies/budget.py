@@ -5,7 +5,6 @@ than one that works, by more than a fifth. Re-asks take from it too, but are nev
 upstream that answers, and what they ask is new.
 """
 
-
 from policies.window import Window, add, totals
 from schemas.values import dataclass
 

@@ -29,6 +29,8 @@ class Plan:
     choice: Choice | None = None
     companion: str | None = None
     """A model that is asked together with the first rung's, for an answer to compare."""
+    record: str | None = None
+    """The name under which what was left out of the prompt can be had back; None where nothing is kept."""
 
 
 @dataclass(frozen=True, slots=True)

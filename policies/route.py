@@ -24,10 +24,14 @@ class Repair:
 
 @dataclass(frozen=True, slots=True)
 class ContextRule:
-    """How much of a conversation goes upstream. `budget_tokens` None: only the model's window bounds it."""
+    """How much of a conversation goes upstream. `budget_tokens` None: only the model's window bounds it.
+
+    What is left out is kept for `keep_s` seconds, 0: not at all.
+    """
 
     policy: ContextPolicy = "off"
     budget_tokens: int | None = None
+    keep_s: float = 86_400
 
 
 @dataclass(frozen=True, slots=True)

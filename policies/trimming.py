@@ -86,6 +86,11 @@ class Trimmed:
     tokens_out: int
     note: str
     fits: bool = True
+    net_tokens: float | None = None
+    """What trimming, or sending all of it, is thought to save over the coming turns against the other, in input
+    tokens at full price; None where nothing was weighed."""
+    cached_tokens_in: int = 0
+    """Of the prompt as it came, what its provider would have had cached."""
 
     @property
     def changed(self) -> bool:

@@ -19,6 +19,7 @@ from proxy.edges import Visit
 from proxy.handlers import operations, ui
 from proxy.handlers.admin import admin
 from proxy.handlers.completions import complete
+from proxy.handlers.context import context, keep_forgetting
 from proxy.handlers.feedback import feedback
 from proxy.handlers.keys import keep_fresh, keys, refresh, with_stored
 from proxy.handlers.models import models
@@ -111,6 +112,7 @@ class App:
         await self.services.learning.load(store, tuple(self._snapshot.routes))
         self.services.tasks.spawn(self._keep_learned(), name="save what was learned")
         await refresh(self.services)
+        self.services.tasks.spawn(keep_forgetting(self.services), name="contexts whose time has come")
         if self._share is not None:
             self.services.tasks.spawn(keep_fresh(self.services), name="keys of other workers")
             self.services.tasks.spawn(self._share.keep_writing(telemetry.families), name="share metrics")
@@ -275,6 +277,8 @@ class App:
             return feedback
         if path == "usage" and method == "GET":
             return usage
+        if first == "context":
+            return context
         if first == "schemas":
             return schemas
         if first == "routes":

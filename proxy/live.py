@@ -77,6 +77,7 @@ class Live:
         """The conversation as the client wrote it."""
         self._rules = rules
         self.prompt = prompt
+        self._kept: Trimmed | None = None
         self._spent: list[Spent] = []
         self.saved: Saved | None = None
         """What this exchange saved against one untrimmed call to the last model; None where unknown."""
@@ -139,6 +140,7 @@ class Live:
         if isinstance(fitting, Failure):
             return fitting
         order = fitting
+        self._keep(self.prompt.context_of(order.number))
         shaped = self._shape(order, card, upstream.family)
         changes = dict(self._ask.own) | dict(shaped.changes)
         if self._ask.model != upstream_name:
@@ -187,6 +189,32 @@ class Live:
         self.first_call = self.first_call or call
         self.last_call = self._calls[order.number] = call
         return call
+
+    def _keep(self, context: Trimmed | None) -> None:
+        """What trimming left out is in the store under our request id, where the route keeps such things."""
+        route = self._selected.route
+        if context is None or not context.changed or context is self._kept or not route.context.keep_s:
+            return
+        now = time.time_ns()
+        record = stores.ContextRecord(
+            self._id,
+            route.name,
+            self._key,
+            now,
+            now + int(route.context.keep_s * 10**9),
+            context.tokens_in,
+            context.tokens_out,
+            context.net_tokens,
+            context.note,
+            context.dropped,
+        )
+        if self._services.store.keep_context(record, self._ask.messages, len(self._ask.body)):
+            self._kept = context
+
+    @property
+    def record(self) -> str | None:
+        """The name under which what was left out can be had back; None where nothing is kept."""
+        return None if self._kept is None else self._id
 
     async def both(self, one: Coroutine[Any, Any, None], other: Coroutine[Any, Any, None]) -> None:
         spawn = self._services.tasks.spawn

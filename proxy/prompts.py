@@ -15,8 +15,7 @@ from policies.relevant import trim
 from policies.room import most_prompt_tokens, required_parts, room
 from policies.route import ContextRule
 from policies.trimming import Trimmed, recent
-from policies.units import last_user
-from proxy.counters import HEAVY, Counted, Counter
+from proxy.counters import HEAVY, Counter
 from proxy.exchange import Order
 from proxy.facts import bound_of
 from proxy.wire.ask import Ask
@@ -59,64 +58,58 @@ class Prompt:
         if most is None or self._fits_uncounted(order.messages, most):
             return order
         planned = self._planned
-        if planned is None or not planned.changed or order.messages is not planned.messages:
-            source = self._ask.messages if order.messages is None else order.messages
-            counted = await self._counter.measure(source, self._tools)
-            if counted.total <= most:
+        changed = planned is not None and planned.changed
+        if planned is not None and changed and order.messages is planned.messages:
+            if planned.tokens_out <= most:
                 return order
-        elif planned.tokens_out <= most:
-            return order
-        else:  # the first model took more: this one gets its own choice of the whole conversation
-            source = self._ask.messages
-            counted = await self._counter.measure(source, self._tools)
-        again = await self._trimmed(source, counted, card)
-        if again is None or not again.fits:
-            return _too_long(source, counted, card, most)
+            tail: Messages = ()
+        else:
+            sent = self._ask.messages if order.messages is None else order.messages
+            if (await self._counter.measure(sent, self._tools)).total <= most:
+                return order
+            # A correction stands behind the conversation, and stays whole.
+            tail = sent[len(planned.messages if planned is not None and changed else self._ask.messages) :]
+        again = await self._trimmed(tail, card)
+        if isinstance(again, Failure):
+            return again
         self.context = self._by_call[order.number] = again
-        return replace(order, messages=again.messages)
+        return replace(order, messages=(*again.messages, *tail))
 
     def _fits_uncounted(self, messages: Messages | None, most: int) -> bool:
         size = len(self._ask.body)
         return messages is None and size <= most and self._counter.at_most(size, self._ask.messages) <= most
 
-    async def _trimmed(self, source: Messages, counted: Counted, card: ModelCard) -> Trimmed | None:
-        """`source` trimmed to the route's budget, else to what the window leaves; None where the route drops nothing."""
+    async def _trimmed(self, tail: Messages, card: ModelCard) -> Trimmed | Failure:
+        """The client's conversation within the route's budget, else within what the window leaves beside `tail`."""
+        counted = await self._counter.measure([*self._ask.messages, *tail], self._tools)
+        counts = counted.messages[: len(self._ask.messages)]
+        overhead = counted.tools + counted.overhead + sum(counted.messages[len(counts) :])
         space = room(card, bound_of(self._ask.doc))
         if self._rule.policy == "off" or space is None:
-            return None
+            return self._too_long(counts, overhead, card)
         budgets = [min(space.tokens, self._rule.budget_tokens or space.tokens), space.tokens]
-        work = (source, counted, budgets, self._pins(source))
-        heavy = sum(len(str(m.get("content", ""))) for m in source) > HEAVY
-        return await asyncio.to_thread(self._trim, *work) if heavy else self._trim(*work)
+        heavy = sum(len(str(m.get("content", ""))) for m in self._ask.messages) > HEAVY
+        work = (counts, overhead, budgets)
+        again = await asyncio.to_thread(self._trim, *work) if heavy else self._trim(*work)
+        return again if again.fits else self._too_long(counts, overhead, card)
 
-    def _trim(
-        self, source: Messages, counted: Counted, budgets: Sequence[int], pins: Sequence[int]
-    ) -> Trimmed | None:
-        overhead, trimmed = counted.tools + counted.overhead, None
-        for budget in dict.fromkeys(budgets):
+    def _trim(self, counts: Sequence[int], overhead: int, budgets: Sequence[int]) -> Trimmed:
+        messages = self._ask.messages
+        for budget in budgets:
             if self._rule.policy == "recent":
-                trimmed = recent(source, counted.messages, budget, pins=pins, overhead_tokens=overhead)
+                trimmed = recent(messages, counts, budget, overhead_tokens=overhead)
             else:
-                trimmed = trim(source, self._counter, budget, pins=pins, overhead_tokens=overhead)
+                trimmed = trim(messages, self._counter, budget, overhead_tokens=overhead)
             if trimmed.fits:
                 break
         return trimmed
 
-    def _pins(self, source: Messages) -> Sequence[int]:
-        """Of a conversation with a correction at its end: the client's question, the answer and what was wrong."""
-        if source is self._ask.messages:
-            return ()
-        planned = self._planned is not None and self._planned.changed
-        asked = self._planned.messages if planned and self._planned is not None else self._ask.messages
-        question = last_user(asked)
-        return [*([] if question is None else [question]), *range(len(asked), len(source))]
-
-
-def _too_long(source: Messages, counted: Counted, card: ModelCard, most: int) -> Failure:
-    parts = required_parts(source, counted.messages, (), counted.tools + counted.overhead)
-    named = ", ".join(f"{name} {tokens}" for name, tokens in parts.items())
-    message = (
-        f"The prompt takes {counted.total} tokens, {card.alias} takes {most} at most, and what must stay is more "
-        f"than that: {named or 'all of it'}."
-    )
-    return Failure("window", message, retryable=True)
+    def _too_long(self, counts: Sequence[int], overhead: int, card: ModelCard) -> Failure:
+        most = most_prompt_tokens(card, bound_of(self._ask.doc))
+        parts = required_parts(self._ask.messages, counts, (), overhead)
+        named = ", ".join(f"{name} {tokens}" for name, tokens in parts.items())
+        message = (
+            f"The prompt takes {sum(counts) + overhead} tokens, {card.alias} takes {most} at most, and what must "
+            f"stay is more than that: {named or 'all of it'}."
+        )
+        return Failure("window", message, retryable=True)

@@ -109,7 +109,7 @@ def _route(name: str, given: RouteModel) -> Route:
         structured=given.structured,
         tools=given.tools,
         stream=given.stream,
-        context=ContextRule(given.context.policy, given.context.budget_tokens),
+        context=ContextRule(**given.context.model_dump()),
         limits=Limits(given.limits.attempts, given.limits.cost_usd, given.limits.deadline_s),
         cache=None if given.cache is None else Cache(given.cache.ttl_s, given.cache.max_mb),
         budget=_budget(given.budget),

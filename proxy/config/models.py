@@ -110,6 +110,7 @@ Truth = Annotated[bool, BeforeValidator(_typed)]
 Whole = Annotated[int, BeforeValidator(_typed)]
 Count = Annotated[Whole, Field(ge=1, le=1_000_000_000)]
 Seconds = Annotated[float, BeforeValidator(_typed), Field(gt=0, le=86_400, allow_inf_nan=False)]
+KeptSeconds = Annotated[float, BeforeValidator(_typed), Field(ge=0, le=31_536_000, allow_inf_nan=False)]
 Text = Annotated[str, Field(min_length=1, max_length=1000)]
 Model = Annotated[Text, Words("a model's alias")]
 _SERVER, _TIMES, _REPAIR, _LIMITS, _CONTEXT = Server(), Timeouts(), Repair(), Limits(), ContextRule()
@@ -293,6 +294,10 @@ class ContextModel(_Strict):
     )
     budget_tokens: Count | None = Field(
         default=None, description="Largest prompt, in tokens. Absent: only the model's window bounds it."
+    )
+    keep_s: KeptSeconds = Field(
+        default=_CONTEXT.keep_s,
+        description="How long what was left out is kept in the store, to be had back from `GET /v1/context/{record}`; 0: not at all.",
     )
 
 

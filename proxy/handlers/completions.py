@@ -82,8 +82,8 @@ async def _exchange(
         call = live.last_call if live is not None else None
         upstream = call.reply_headers if call is not None else ()
         model = call.model if call is not None else ""
-        context = plan.context if live is None else live.prompt.context
-        return _headers(visit, upstream, wire_facts.at_start(plan, model, context))
+        sent = plan if live is None else replace(plan, context=live.prompt.context, record=live.record)
+        return _headers(visit, upstream, wire_facts.at_start(sent, model))
 
     def waiting() -> bytes:
         stands = None if live is None else live.progress
@@ -114,7 +114,7 @@ async def _exchange(
         outcome = await converse(plan, live.messages, live)
         live.delivers(outcome.last)
         sent = live.prompt.context_of(outcome.last.number)  # a smaller model gets less than the first one
-        outcome = replace(outcome, plan=replace(outcome.plan, context=sent))
+        outcome = replace(outcome, plan=replace(outcome.plan, context=sent, record=live.record))
         alias, word = selected.target(outcome.last.model).card.alias, wire_facts.schema_word(outcome)
         if plan.context is not None and outcome.last.usage is not None:
             services.conversations.learn(selected.route, key, live.messages, outcome.last.usage.cached_tokens)

@@ -18,6 +18,7 @@ from typing import Any, Literal, NamedTuple, Protocol
 
 from policies.chat import Purpose, Usage
 from policies.saved import Saved
+from policies.trimming import Dropped
 
 Status = Literal["open", "ok", "failed", "cancelled", "unsettled"]
 """`open`: the call is under way. `unsettled`: the process died during the call."""
@@ -168,6 +169,32 @@ class Exchange:
     attempts: tuple[Row, ...]
 
 
+class ContextRecord(NamedTuple):
+    """What trimming left out of one request: `id` is our request id, `key` the name of the key that made it.
+
+    `dropped` says of each piece which message of the request it was, and is read by the store when it writes, not
+    before. `net_tokens` is what trimming was thought to save over the coming turns; None where nothing was weighed.
+    """
+
+    id: str
+    route: str
+    key: str | None
+    ts_ns: int
+    until_ns: int
+    tokens_in: int
+    tokens_out: int
+    net_tokens: float | None
+    note: str
+    dropped: Sequence[Dropped]
+
+
+class KeptContext(NamedTuple):
+    """A record, and the messages it is about by their hash, each as the client sent it."""
+
+    record: ContextRecord
+    messages: Mapping[str, Mapping[str, Any]]
+
+
 @dataclass(frozen=True, slots=True)
 class SchemaVersion:
     """A registered schema: `text` is its JSON as registered, `version` the hash of its content."""
@@ -286,6 +313,22 @@ class Keys(Protocol):
         """Every key, the revoked ones too, by name."""
 
 
+class Contexts(Protocol):
+    """What trimming left out of requests, for a while."""
+
+    def keep_context(self, record: ContextRecord, messages: Sequence[Mapping[str, Any]], size: int) -> bool:
+        """Queue a record of about `size` bytes; False where too much is waiting already. Never waits, never raises.
+
+        `messages` are all of the request; a later record with the same id takes the place of the earlier.
+        """
+
+    async def context(self, record_id: str, now_ns: int) -> KeptContext | None:
+        """A record by its id, with the texts; None where there is none, or its time has come."""
+
+    async def forget_contexts(self, now_ns: int) -> int:
+        """Some of what has had its time is gone; how much. Call it again until nothing is left."""
+
+
 class Notes(Protocol):
     """Small values by name, for what survives a restart and needs no table of its own."""
 
@@ -296,7 +339,7 @@ class Notes(Protocol):
         """The value kept under `name`, or None."""
 
 
-class Store(Ledger, Registry, Keys, Notes, Protocol):
+class Store(Ledger, Registry, Keys, Contexts, Notes, Protocol):
     """Everything that outlives a request."""
 
     async def close(self) -> None:

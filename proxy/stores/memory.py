@@ -10,9 +10,11 @@ from typing import Any
 from proxy.stores.base import (
     Attempt,
     Binding,
+    ContextRecord,
     Exchange,
     Figures,
     Group,
+    KeptContext,
     Outcome,
     Row,
     SchemaVersion,
@@ -22,6 +24,10 @@ from proxy.stores.base import (
     StoreFull,
     UsageReport,
 )
+from proxy.stores.contexts import left_out, packed, unpacked
+
+_CONTEXT_BYTES = 64 * 1024 * 1024
+"""Contexts that are kept in memory; the oldest go first."""
 
 
 class MemoryStore:
@@ -38,6 +44,7 @@ class MemoryStore:
         self._bindings: dict[str, Binding] = {}
         self._keys: dict[str, StoredKey] = {}
         self._notes: dict[str, str] = {}
+        self._contexts: dict[str, tuple[ContextRecord, bytes]] = {}
         self.stopped = False
         self.lost = 0
 
@@ -134,6 +141,27 @@ class MemoryStore:
 
     async def stored_keys(self) -> tuple[StoredKey, ...]:
         return tuple(self._keys[name] for name in sorted(self._keys))
+
+    def keep_context(self, record: ContextRecord, messages: Sequence[Mapping[str, Any]], size: int) -> bool:
+        if self.stopped or size > _CONTEXT_BYTES:
+            return False
+        self._contexts.pop(record.id, None)
+        self._contexts[record.id] = record, packed(left_out(record, messages))
+        while sum(len(blob) for _, blob in self._contexts.values()) > _CONTEXT_BYTES:
+            del self._contexts[next(iter(self._contexts))]
+        return True
+
+    async def context(self, record_id: str, now_ns: int) -> KeptContext | None:
+        record, blob = self._contexts.get(record_id, (None, b""))
+        if record is None or record.until_ns <= now_ns:
+            return None
+        return KeptContext(record._replace(dropped=tuple(record.dropped)), unpacked(blob))
+
+    async def forget_contexts(self, now_ns: int) -> int:
+        old = [name for name, (record, _) in self._contexts.items() if record.until_ns <= now_ns]
+        for name in old:
+            del self._contexts[name]
+        return len(old)
 
     async def put_note(self, name: str, value: Any) -> None:
         if value is None:

@@ -14,20 +14,23 @@ a long report never holds up the ledger. Every read first waits for what was que
 import asyncio
 import json
 import sqlite3
-from collections.abc import AsyncIterator, Callable, Sequence
+import threading
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
-from proxy.stores import tables
+from proxy.stores import contexts, tables
 from proxy.stores.base import (
     Attempt,
     Binding,
+    ContextRecord,
     Exchange,
     Figures,
     Group,
+    KeptContext,
     Outcome,
     Row,
     SchemaVersion,
@@ -43,6 +46,8 @@ from proxy.stores.writer import Writer
 T = TypeVar("T")
 
 _EXPORT_ROWS = 2_000
+_CONTEXT_BYTES_WAITING = 64 * 1024 * 1024
+"""Contexts that may wait to be written; where the disk is slower than that, further ones are not kept."""
 
 
 def connect(path: Path) -> sqlite3.Connection:
@@ -88,6 +93,8 @@ class SqliteStore:
         self._reader = ThreadPoolExecutor(1, "store-reader")
         self._read_connection: sqlite3.Connection | None = None
         self._closed = False
+        self._context_bytes = 0
+        self._counting = threading.Lock()
 
     @property
     def owner(self) -> str:
@@ -246,6 +253,24 @@ class SqliteStore:
             "FROM keys ORDER BY name"
         )
         return await self._read(lambda c: tuple(_key_of(row) for row in c.execute(sql)))
+
+    def keep_context(self, record: ContextRecord, messages: Sequence[Mapping[str, Any]], size: int) -> bool:
+        if self.stopped or self._context_bytes + size > _CONTEXT_BYTES_WAITING:
+            return False
+        self._context_waits(size)
+        written = self._writer.later(lambda c: contexts.write_context(c, record, messages))
+        written.add_done_callback(lambda _: self._context_waits(-size))
+        return True
+
+    def _context_waits(self, size: int) -> None:
+        with self._counting:
+            self._context_bytes += size
+
+    async def context(self, record_id: str, now_ns: int) -> KeptContext | None:
+        return await self._read(lambda c: contexts.select_context(c, record_id, now_ns))
+
+    async def forget_contexts(self, now_ns: int) -> int:
+        return await self._write(lambda c: contexts.forget(c, now_ns))
 
     async def put_note(self, name: str, value: Any) -> None:
         if value is None:

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import fields
 from typing import Any
 
+from proxy.stores import contexts
 from proxy.stores.base import Attempt, Exchange, Figures, Group, Outcome, Row, Scope
 
 _MAX_TEXT = 512
@@ -77,6 +78,7 @@ MIGRATIONS: tuple[str, ...] = (
     ) WITHOUT ROWID;
     CREATE TABLE notes (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
     """,
+    contexts.MIGRATION,
 )
 """Step n makes user_version n+1 of version n. A step that was released is never changed."""
 

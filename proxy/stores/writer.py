@@ -43,10 +43,12 @@ _PASSING_IO = frozenset(
 class _Job:
     """Something else than a ledger row to do in the next transaction, and who waits for it."""
 
-    __slots__ = ("future", "work")
+    __slots__ = ("future", "patient", "work")
 
-    def __init__(self, work: Callable[[sqlite3.Connection], Any]) -> None:
+    def __init__(self, work: Callable[[sqlite3.Connection], Any], *, patient: bool = False) -> None:
+        """`patient`: where the disk refuses, it is tried again later, as rows are."""
         self.work = work
+        self.patient = patient
         self.future: Future[Any] = Future()
 
 
@@ -109,6 +111,16 @@ class Writer:
         self._queue.append(job)
         self._urgent = True
         self._wake.set()
+        if self.stopped:
+            self._refuse_jobs()
+        return job.future
+
+    def later(self, work: Callable[[sqlite3.Connection], Any]) -> "Future[Any]":
+        """Do `work` in some transaction soon, with the rows around it; twice does no harm."""
+        job = _Job(work, patient=True)
+        self._queue.append(job)
+        if self._idle:
+            self._wake.set()
         if self.stopped:
             self._refuse_jobs()
         return job.future
@@ -200,7 +212,7 @@ class Writer:
         self.failed = f"{name}: {error}"
         self._drop_connection()
         for item in reversed(batch):
-            if isinstance(item, _Job):
+            if isinstance(item, _Job) and not item.patient:
                 if item.future.set_running_or_notify_cancel():
                     item.future.set_exception(StoreFailed(self.failed))
             else:

@@ -8,7 +8,6 @@ import orjson
 from policies.ladder import Accept, Attempt, GiveUp
 from policies.money import usd_text
 from policies.plan import Plan
-from policies.trimming import Trimmed
 from proxy.exchange import Outcome
 from proxy.wire.ask import Progress
 from proxy.wire.body import dump
@@ -21,10 +20,10 @@ MAX_PROBLEMS = 20
 Headers = list[tuple[str, str]]
 
 
-def at_start(plan: Plan, model: str, context: Trimmed | None) -> Headers:
-    """The headers that are known when a stream begins; `context` is what its model was sent."""
+def at_start(plan: Plan, model: str) -> Headers:
+    """The headers that are known when a stream begins."""
     headers = [("x-tailrace-route", plan.route), ("x-tailrace-model", model)]
-    return headers + _context(context)
+    return headers + _context(plan)
 
 
 def at_end(outcome: Outcome) -> Headers:
@@ -40,14 +39,18 @@ def at_end(outcome: Outcome) -> Headers:
     ]
     if last.verdict.changes:
         headers.append(("x-tailrace-repairs", ",".join(repairs(last))))
-    return headers + _context(plan.context)
+    return headers + _context(plan)
 
 
-def _context(context: Trimmed | None) -> Headers:
+def _context(plan: Plan) -> Headers:
+    context = plan.context
     if context is None:
         return []
     text = f"in={context.tokens_in};out={context.tokens_out};dropped={len(context.dropped)}"
-    return [("x-tailrace-context", text)]
+    if context.net_tokens is not None:
+        text += f";net={context.net_tokens:.0f}"
+    kept = [] if plan.record is None else [("x-tailrace-context-record", plan.record)]
+    return [("x-tailrace-context", text), *kept]
 
 
 def schema_word(outcome: Outcome) -> str:

@@ -22,6 +22,7 @@ from proxy.stores.base import (
     StoreFull,
 )
 from proxy.stores.sqlite import SqliteStore, connect
+from proxy.stores.tables import MIGRATIONS
 from tests.proxy.ledger_rows import ALWAYS, all_rows, attempt, book, outcome
 
 
@@ -81,7 +82,7 @@ class TestOnDisk:
         second = SqliteStore(tmp_path / "t.db")
         await second.close()
         with sqlite3.connect(tmp_path / "t.db") as connection:
-            assert connection.execute("PRAGMA user_version").fetchone() == (1,)
+            assert connection.execute("PRAGMA user_version").fetchone() == (len(MIGRATIONS),)
             columns = {row[1] for row in connection.execute("PRAGMA table_info(attempts)")}
         connection.close()
         assert columns == {field.name for field in fields(Row)} | {"seq", "owner"}
