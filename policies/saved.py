@@ -39,6 +39,9 @@ class Saved:
         return self.routing + self.trimming + self.caching + self.patch
 
 
+_NOTHING = Saved()
+
+
 @dataclass(frozen=True, slots=True)
 class Spent:
     """One attempt: what it used, at which price."""
@@ -57,6 +60,8 @@ def saved(
     they were laid over), None where nothing was delivered: then all that was spent is lost. `flagship` is the
     price of the last model of the ladder. `dropped_tokens` is by how much trimming shortened the prompt.
     """
+    if len(attempts) == 1 and answer == 0 and not dropped_tokens and attempts[0].price == flagship:
+        return None if flagship is None else _NOTHING  # what a client without us would have paid
     costs = [cost_nanousd(attempt.usage, attempt.price) for attempt in attempts]
     known = [cost for cost in costs if cost is not None]
     if len(known) < len(costs):

@@ -79,6 +79,7 @@ class App:
         """`read` reads the configuration file again; None where there is none. `share`: one of several workers."""
         self._share = share
         self._overview = ui.Overview()
+        self._request_id = edges.RequestIds()
         self._environ = environ
         self._read = read
         self._reloading = asyncio.Lock()
@@ -202,7 +203,7 @@ class App:
     async def handle(self, request: serving.Request) -> serving.Answer:
         """Answer one request, whatever happens."""
         services = self.services
-        visit_id = edges.request_id()
+        visit_id = self._request_id()
         services.in_work += 1
         services.telemetry.request_began(visit_id)
         response: serving.Answer | None = None

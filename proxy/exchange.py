@@ -17,7 +17,7 @@ from typing import Any, Protocol
 from policies import correction, release
 from policies.chat import Failure, Purpose, Reply, Usage
 from policies.consensus import consensus
-from policies.contract import Contract, Verdict
+from policies.contract import NO_VERDICT, Contract, Verdict
 from policies.ladder import Accept, Again, Attempt, GiveUp, next_step, passed_over
 from policies.patching import Patch
 from policies.plan import Plan
@@ -224,11 +224,15 @@ async def _attempt(order: Order, contract: Contract, gate: Gate, ports: Ports) -
 
 async def _make(order: Order, contract: Contract, gate: Gate, ports: Ports) -> _Made:
     """One upstream call, judged; booked only where it is cut short by an exception."""
-    attempt = Attempt(order.number, order.model, order.purpose, started_s=ports.now())
+    started_s = ports.now()
     call = await ports.open(order)
     if isinstance(call, Failure):
-        return _Made(replace(attempt, failure=call, ended_s=ports.now()), called=False)
+        refused = Attempt(order.number, order.model, order.purpose, failure=call, started_s=started_s)
+        return _Made(replace(refused, ended_s=ports.now()), called=False)
     told = False
+    reply: Reply | None = None
+    failure: Failure | None = None
+    verdict = NO_VERDICT
     try:
         async with aclosing(call.pieces()) as received:
             async for pieces in received:
@@ -241,22 +245,42 @@ async def _make(order: Order, contract: Contract, gate: Gate, ports: Ports) -> _
                     break
         result = call.result()
         if isinstance(result, Failure) and not gate.hopeless:
-            attempt = replace(attempt, failure=result)
+            failure = result
         else:
             reply = result if isinstance(result, Reply) else call.so_far()
-            attempt = replace(attempt, reply=reply)  # spent, whatever the verdict will be
-            attempt = replace(attempt, verdict=await ports.judge(reply, contract, order))
+            verdict = await ports.judge(reply, contract, order)
     except BaseException:  # cancelled too: what the upstream wrote is still billed
         call.abort()
         gone = Failure("gone", "the client left")
-        ended = replace(attempt, purpose="cancelled", failure=gone, reply=None)
-        ports.account(_timed(ended, call, ports))
+        ports.account(_attempt_of(order, "cancelled", call, None, gone, NO_VERDICT, started_s, ports.now()))
         raise
-    return _Made(_timed(attempt, call, ports), told)
+    purpose = order.purpose
+    return _Made(_attempt_of(order, purpose, call, reply, failure, verdict, started_s, ports.now()), told)
 
 
-def _timed(attempt: Attempt, call: Call, ports: Ports) -> Attempt:
-    return replace(attempt, usage=call.usage(), ended_s=ports.now(), first_byte_s=call.first_byte_s)
+def _attempt_of(
+    order: Order,
+    purpose: Purpose,
+    call: Call,
+    reply: Reply | None,
+    failure: Failure | None,
+    verdict: Verdict,
+    started_s: float,
+    ended_s: float,
+) -> Attempt:
+    return Attempt(
+        order.number,
+        order.model,
+        purpose,
+        reply,
+        failure,
+        verdict,
+        call.usage(),
+        None,
+        started_s,
+        ended_s,
+        call.first_byte_s,
+    )
 
 
 def _corrected(

@@ -363,13 +363,12 @@ class Live:
         if (ticket := self._tickets.pop(attempt.number, None)) is not None:
             self._services.health.ended(ticket, attempt.failure, self.now())
         cost = 0 if attempt.usage is None else cost_nanousd(attempt.usage, target.card.price)
-        attempt = replace(attempt, cost_nanousd=cost)
         delivered = attempt.failure is None and attempt.verdict.acceptable and attempt.set_aside is None
         self._spent.append(Spent(attempt.purpose, attempt.usage or _NOTHING, target.card.price))
         if delivered:
             self.saved = self._saved(attempt.number)
-            if self.saved is not None:
-                attempt = replace(attempt, saved_nanousd=self.saved.total)
+        saved_nanousd = self.saved.total if delivered and self.saved is not None else None
+        attempt = replace(attempt, cost_nanousd=cost, saved_nanousd=saved_nanousd)
         failure = attempt.failure
         cancelled = attempt.purpose == "cancelled"
         self._services.store.settle(
@@ -447,4 +446,9 @@ def _judge(reply: Reply, contract: Contract, patch: Patch | None) -> Verdict:
 
 
 def _length(reply: Reply) -> int:
-    return sum(len(c.text or "") + sum(len(t.arguments) for t in c.tool_calls) for c in reply.choices)
+    length = 0
+    for choice in reply.choices:
+        length += len(choice.text or "")
+        for call in choice.tool_calls:
+            length += len(call.arguments)
+    return length

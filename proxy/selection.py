@@ -35,7 +35,10 @@ class Selected:
 
     def target(self, asked: str) -> Target:
         """The model that goes by this name here."""
-        return next(t for t in self.targets if t.asked == asked)
+        for target in self.targets:
+            if target.asked == asked:
+                return target
+        raise KeyError(asked)
 
 
 def select(snapshot: Snapshot, routes: Mapping[str, Route], ask: Ask, key: Key | None) -> Selected:

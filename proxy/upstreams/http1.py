@@ -26,6 +26,15 @@ def request_head(method: str, path: str, host: str, framing: str, headers: Heade
 
     Raises ValueError for anything that a receiver could read as more, or other, than this head.
     """
+    small = len(path) + sum([len(value) for _, value in headers]) < 1024
+    before, after = (_known_head if small else _head_around)(method, path, host, tuple(headers))
+    return b"%b%b%b" % (before, framing.encode("ascii"), after)
+
+
+def _head_around(
+    method: str, path: str, host: str, headers: tuple[tuple[str, str], ...]
+) -> tuple[bytes, bytes]:
+    """What stands before and after the framing. Raises ValueError."""
     for name, _ in headers:
         if problem := _problem_of_name(name):
             raise ValueError(problem)
@@ -34,11 +43,16 @@ def request_head(method: str, path: str, host: str, framing: str, headers: Heade
     if not _is_token(method):
         raise ValueError("a method is one token")
     lines = "".join([f"{name}: {value}\r\n" for name, value in headers])
-    head = f"{method} {path} HTTP/1.1\r\nhost: {host}\r\n{framing}{lines}\r\n".encode("latin-1")
-    line_ends = len(headers) + (4 if framing else 3)
-    if len(head.translate(None, _IN_A_LINE)) != 2 * line_ends:
+    before = f"{method} {path} HTTP/1.1\r\nhost: {host}\r\n".encode("latin-1")
+    after = f"{lines}\r\n".encode("latin-1")
+    line_ends = len(headers) + 3
+    if len((before + after).translate(None, _IN_A_LINE)) != 2 * line_ends:
         raise ValueError("a header value or the request target holds a character that no head may hold")
-    return head
+    return before, after
+
+
+# A provider is called with the same head again and again; only the length of the body is another one.
+_known_head = lru_cache(maxsize=256)(_head_around)
 
 
 @lru_cache(maxsize=1024)

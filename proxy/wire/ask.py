@@ -10,6 +10,8 @@ from schemas.values import dataclass
 Progress = Literal["off", "comment", "chunk"]
 _CONTROLS = ("route", "run", "step", "progress", "explain", "max_cost_usd")
 
+_HEADERS = tuple(("x-tailrace-" + name.replace("_", "-"), name) for name in _CONTROLS)
+
 
 @dataclass(frozen=True, slots=True)
 class Controls:
@@ -88,10 +90,9 @@ def read_controls(
             raise bad_request(f"'tailrace.{unknown[0][:40]}' is unknown; known: {known}.", param="tailrace")
         own["tailrace"] = REMOVE
     found: dict[str, Any] = dict(inside or {})
-    for name in _CONTROLS:
-        value = headers.get("x-tailrace-" + name.replace("_", "-"))
-        if value is not None:
-            found[name] = value
+    for header, name in _HEADERS:
+        if header in headers:
+            found[name] = headers[header]
     if route_in_path is not None:
         found["route"] = route_in_path
     metadata = doc.get("metadata")
