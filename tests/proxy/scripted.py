@@ -150,7 +150,9 @@ async def proxy(upstream: Upstream, more="", **sections) -> AsyncIterator[App]:
     app.url = f"http://{host}:{port}"
     app.client = AsyncOpenAI(base_url=f"{app.url}/v1", api_key="sk-client-secret", max_retries=0, timeout=10)
     try:
-        with blockbuster_ctx("proxy"):  # a call of ours that waits for a disk or a lock in the event loop raises
+        with blockbuster_ctx(
+            "proxy"
+        ):  # a call of ours that waits for a disk or a lock in the event loop raises
             yield app
     finally:
         await app.client.close()
