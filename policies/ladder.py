@@ -37,6 +37,24 @@ class Attempt:
     set_aside: str | None = None
     """Why its answer is not delivered though it may be valid: `disagreement`, or `agreement` where its twin is."""
 
+    def priced(self, cost_nanousd: int | None, saved_nanousd: int | None) -> "Attempt":
+        """The same with its money. Written out, because it is made for every call there is."""
+        return Attempt(
+            self.number,
+            self.model,
+            self.purpose,
+            self.reply,
+            self.failure,
+            self.verdict,
+            self.usage,
+            cost_nanousd,
+            self.started_s,
+            self.ended_s,
+            self.first_byte_s,
+            saved_nanousd,
+            self.set_aside,
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class Rung:

@@ -368,7 +368,7 @@ class Live:
         if delivered:
             self.saved = self._saved(attempt.number)
         saved_nanousd = self.saved.total if delivered and self.saved is not None else None
-        attempt = replace(attempt, cost_nanousd=cost, saved_nanousd=saved_nanousd)
+        attempt = attempt.priced(cost, saved_nanousd)
         failure = attempt.failure
         cancelled = attempt.purpose == "cancelled"
         self._services.store.settle(

@@ -114,7 +114,8 @@ async def _exchange(
         outcome = await converse(plan, live.messages, live)
         live.delivers(outcome.last)
         sent = live.prompt.context_of(outcome.last.number)  # a smaller model gets less than the first one
-        outcome = replace(outcome, plan=replace(outcome.plan, context=sent, record=live.record))
+        if sent is not plan.context or live.record is not None:
+            outcome = replace(outcome, plan=replace(outcome.plan, context=sent, record=live.record))
         alias, word = selected.target(outcome.last.model).card.alias, wire_facts.schema_word(outcome)
         if plan.context is not None and outcome.last.usage is not None:
             services.conversations.learn(selected.route, key, live.messages, outcome.last.usage.cached_tokens)
