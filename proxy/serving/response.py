@@ -28,6 +28,12 @@ def head(status: int, headers: list[tuple[str, str]], framing: str) -> bytes:
     return data
 
 
+def _pairs(headers: Headers) -> list[tuple[str, str]]:
+    if isinstance(headers, list):
+        return headers
+    return list(headers.items() if isinstance(headers, Mapping) else headers)
+
+
 class Response:
     """A whole answer. The server writes it when the handler has given it back."""
 
@@ -37,7 +43,7 @@ class Response:
     def __init__(self, *, status: int = 200, body: bytes = b"", headers: Headers = ()) -> None:
         self.status = status
         self.body = body
-        self.headers = list(headers.items() if isinstance(headers, Mapping) else headers)
+        self.headers = _pairs(headers)
 
     def header(self, name: str) -> str | None:
         """The first value of `name` (lower case)."""
@@ -59,7 +65,7 @@ class StreamResponse:
 
     def __init__(self, *, status: int = 200, headers: Headers = ()) -> None:
         self.status = status
-        self.headers = list(headers.items() if isinstance(headers, Mapping) else headers)
+        self.headers = _pairs(headers)
         self.ended = False
         self._connection: Connection | None = None
         self._chunked = False
