@@ -1,7 +1,10 @@
 """A route: the bundle of policies that a client selects by one name."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
+
+from policies.facts import Plan
 
 GiveUp = Literal["error", "raw"]
 StreamMode = Literal["hold", "checked", "pass"]
@@ -61,11 +64,15 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Floor:
-    """Quality to keep while saving: at least `keep` of what the model `of` reaches, wrong with probability `risk` at most."""
+    """Quality to keep while saving: at least `keep` of what the model `of` reaches, wrong with probability `risk` at most.
+
+    `plans` are what a reviewed calibration allows, by step.
+    """
 
     of: str
     keep: float = 0.98
     risk: float = 0.05
+    plans: Mapping[str, Plan] = field(default_factory=dict, hash=False)
 
 
 @dataclass(frozen=True, slots=True)

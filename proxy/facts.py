@@ -68,6 +68,7 @@ def gather(
         tools=request.tool_names(ask.doc) if "tools" in wanted else (),
         schema=request.schema_name(ask.doc) if "schema" in wanted else None,
         fingerprint=request.fingerprint(ask.doc) if "fingerprint" in wanted else None,
+        plans=route.floor.plans if route.floor is not None else {},
         evidence=learning.of(route.name, aliases) if "evidence" in wanted and learning is not None else {},
         current=None if home is None else home.model,
         turns_left=turns_left(ask.messages) if "turns_left" in wanted else 1.0,

@@ -62,6 +62,7 @@ def loads(
     `host` and `port` win over the text's. Raises ConfigRefused with all problems.
     """
     from proxy.config import tree as yaml_tree  # noqa: PLC0415  # PyYAML comes with it
+    from proxy.config.calibrations import read_calibrations  # noqa: PLC0415
     from proxy.config.checks import Checks, Findings  # noqa: PLC0415
     from proxy.config.environ import Expansion  # noqa: PLC0415
     from proxy.config.problems import scrubbed  # noqa: PLC0415
@@ -86,8 +87,9 @@ def loads(
     config = validate(value, found, expansion)
     Checks(value, found, expansion).run()
     schemas = read_schemas(value.get("schemas"), found, expansion, base)
+    plans = read_calibrations(value.get("routes"), found, expansion, base)
     if config and not problems and not found.problems:
-        snapshot = freeze(config, schemas)
+        snapshot = freeze(config, schemas, plans)
         check_budgets(snapshot, found)
         if not found.problems:
             return snapshot

@@ -1,9 +1,11 @@
 """The typed configuration as the frozen values that the proxy works with."""
 
+from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
 
 from policies.cards import ModelCard, Price
+from policies.facts import Plan
 from policies.route import Budget, Cache, ContextRule, Floor, Limits, Match, Repair, Route, When
 from proxy.config.checks import Findings, digest
 from proxy.config.models import (
@@ -19,8 +21,15 @@ from proxy.config.models import (
 from proxy.snapshot import Key, Provider, Server, Snapshot, Timeouts, completed
 
 
-def freeze(config: ConfigModel, schemas: dict[str, Any]) -> Snapshot:
-    """The snapshot of a configuration that passed every check; `schemas` are its schemas, parsed."""
+def freeze(
+    config: ConfigModel,
+    schemas: dict[str, Any],
+    plans: Mapping[str, Mapping[str, Plan]] = MappingProxyType({}),
+) -> Snapshot:
+    """The snapshot of a configuration that passed every check; `schemas` are its schemas, parsed.
+
+    `plans` are what the calibrations of its routes allow, by route and step.
+    """
     server = config.server.model_dump()
     providers = {name: _provider(name, p) for name, p in config.providers.items()}
     models = {alias: completed(_card(alias, m), providers[m.provider]) for alias, m in config.models.items()}
@@ -30,7 +39,7 @@ def freeze(config: ConfigModel, schemas: dict[str, Any]) -> Snapshot:
         providers=MappingProxyType(providers),
         models=MappingProxyType(models),
         schemas=MappingProxyType(schemas),
-        routes=MappingProxyType(_routes(config)),
+        routes=MappingProxyType(_routes(config, plans)),
         keys=None if config.keys is None else tuple(_key(k) for k in config.keys),
     )
 
@@ -85,16 +94,16 @@ def _price(given: PriceModel | None) -> Price | None:
     return None if given is None else Price(**given.model_dump())
 
 
-def _routes(config: ConfigModel) -> dict[str, Route]:
+def _routes(config: ConfigModel, plans: Mapping[str, Mapping[str, Plan]]) -> dict[str, Route]:
     """The routes, and a `default` where none is configured and one model alone could serve it."""
-    routes = {name: _route(name, r) for name, r in config.routes.items()}
+    routes = {name: _route(name, r, plans.get(name, {})) for name, r in config.routes.items()}
     named = [alias for alias in config.models if not alias.endswith("*")]
     if "default" not in routes and len(named) == 1:
         routes["default"] = Route("default", (named[0],))
     return routes
 
 
-def _route(name: str, given: RouteModel) -> Route:
+def _route(name: str, given: RouteModel, plans: Mapping[str, Plan]) -> Route:
     return Route(
         name=name,
         ladder=tuple(given.ladder),
@@ -118,7 +127,9 @@ def _route(name: str, given: RouteModel) -> Route:
         choose=given.choose,
         match=tuple(_match(rule) for rule in given.match),
         require=frozenset(given.require),
-        floor=None if given.floor is None else Floor(**given.floor.model_dump()),
+        floor=None
+        if given.floor is None
+        else Floor(given.floor.of, given.floor.keep, given.floor.risk, plans),
         agree=tuple(given.agree or ()),
         sticky=given.sticky,
         shadow=given.shadow,
@@ -130,7 +141,13 @@ def _route(name: str, given: RouteModel) -> Route:
 def _match(given: MatchModel) -> Match:
     when = given.when
     return Match(
-        when=When(when.step, when.state, when.tool, when.schema_, when.system, when.fingerprint),
+        when=When(
+            step=when.step,
+            tool=when.tool,
+            schema=when.schema_,
+            system=when.system,
+            fingerprint=when.fingerprint,
+        ),
         step=given.step,
         ladder=tuple(given.ladder or ()),
     )

@@ -341,6 +341,10 @@ class FloorModel(_Strict):
     risk: Annotated[Share, Field(gt=0, le=0.5)] = Field(
         default=_FLOOR.risk, description="Probability that the certificate is wrong, at most."
     )
+    calibration: Annotated[Text, Words("a file's path")] | None = Field(
+        default=None,
+        description="The reviewed YAML of `python -m proxy calibrate`, seen from this file's folder: which steps may begin cheap. Absent: none, everything goes to `of`.",
+    )
 
 
 class WhenModel(_Strict):
@@ -349,7 +353,6 @@ class WhenModel(_Strict):
     step: Text | None = Field(
         default=None, description="The step that the client declared (`X-Tailrace-Step`)."
     )
-    state: Text | None = Field(default=None, description="The state of its run.")
     tool: Text | None = Field(default=None, description="The name of one of its tools.")
     schema_: Text | None = Field(
         default=None, alias="schema", description="The name of its response format's schema."

@@ -352,3 +352,54 @@ async def test_the_log_stands_beside_the_ledger_and_is_bounded(tmp_path, monkeyp
         await log.save()
     files = {p.name: p.read_text().count("\n") for p in tmp_path.iterdir()}
     assert files == {"ledger.db.outcomes.jsonl.1": 2}
+
+
+FLOOR = "  sure: {ladder: [mini, big], choose: learned, floor: {of: big, calibration: sure.yaml}}"
+SHEET = """
+route: sure
+floor: {of: big, keep: 0.98, risk: 0.05}
+plan: {certified: true, by: start, start: mini, threshold: 0.1, n: 400, steps: [easy]}
+"""
+
+
+async def test_a_calibration_says_which_steps_begin_cheap(tmp_path):
+    (tmp_path / "sure.yaml").write_text(SHEET)
+    async with Upstream(by_model({"mini": "small", "big": "large"})).running() as upstream:
+        app = App(loads(config_text(upstream.url, routes=FLOOR), name="t", environ={}, base_dir=tmp_path))
+        await app.start()
+        host, port = await app.listen("127.0.0.1", 0)
+        app.client = AsyncOpenAI(base_url=f"http://{host}:{port}/v1", api_key="x", max_retries=0)
+        easy, _, told = await ask(app, "sure", extra_body={"tailrace": {"step": "easy"}})
+        hard, _, _ = await ask(app, "sure", extra_body={"tailrace": {"step": "hard"}})
+        await app.client.close()
+        await app.drain()
+        await app.close()
+    assert (easy, hard) == ("small", "large")
+    assert {
+        "fact": "floor",
+        "says": "step easy certified on 400 outcomes to begin at mini, by start",
+    } in told["decision"]
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (("route: sure", "route: other"), "another route"),
+        (("keep: 0.98", "keep: 0.9"), "another floor: `keep`"),
+        (("by: start", "by: score"), "only plans `by: start`"),
+        (("start: mini", "start: tiny"), "not in the ladder"),
+        (("steps: [easy]", "steps: easy"), "not a list"),
+        (("plan:", "plans:"), "is missing"),
+        ((SHEET, "]"), "no calibration"),
+    ],
+)
+def test_a_calibration_that_proves_nothing_here_is_refused(tmp_path, change, says):
+    (tmp_path / "sure.yaml").write_text(SHEET.replace(*change))
+    text = config_text("http://127.0.0.1:9/v1", routes=FLOOR)
+    with pytest.raises(ConfigRefused) as caught:
+        loads(text, name="t", environ={}, base_dir=tmp_path)
+    assert "routes.sure.floor.calibration" in str(caught.value)
+    assert says in str(caught.value)
+    (tmp_path / "sure.yaml").unlink()
+    with pytest.raises(ConfigRefused, match="cannot read the calibration"):
+        loads(text, name="t", environ={}, base_dir=tmp_path)
