@@ -4,8 +4,9 @@ Measured against what a client without the proxy would have paid: one call to th
 the untrimmed context, for an answer of the same length. Every attempt of ours is taken off, also those that
 failed, so that an exchange that climbed to the last model has lost money and says so.
 
-The counterfactual gets the same cached prompt tokens that we had: the provider's prompt cache is no merit of
-ours, and what trimming does to it is not claimed either.
+The counterfactual gets at least the cached prompt tokens that we had: the provider's prompt cache is no merit of
+ours. Where an untrimmed conversation would have had more of its prompt in that cache, it is priced so: dropping
+what would have been cheap saves little, and may lose.
 """
 
 from collections.abc import Sequence
@@ -52,13 +53,18 @@ class Spent:
 
 
 def saved(
-    attempts: Sequence[Spent], answer: int | None, flagship: Price | None, dropped_tokens: int = 0
+    attempts: Sequence[Spent],
+    answer: int | None,
+    flagship: Price | None,
+    dropped_tokens: int = 0,
+    cached_untrimmed: int = 0,
 ) -> Saved | None:
     """What an exchange of these attempts saved; None where a price is unknown that this depends on.
 
     `answer` is the index of the attempt that wrote the delivered text (where patches were laid over it, the one
     they were laid over), None where nothing was delivered: then all that was spent is lost. `flagship` is the
-    price of the last model of the ladder. `dropped_tokens` is by how much trimming shortened the prompt.
+    price of the last model of the ladder. `dropped_tokens` is by how much trimming shortened the prompt, `cached_untrimmed`
+    how much of the whole prompt its provider would have had cached.
     """
     if len(attempts) == 1 and answer == 0 and not dropped_tokens and attempts[0].price == flagship:
         return None if flagship is None else _NOTHING  # what a client without us would have paid
@@ -70,10 +76,10 @@ def saved(
     if answer is None:
         return Saved(routing=-spent)
     written = attempts[answer]
-    asked = _whole_call(attempts, written, dropped_tokens)
+    asked = _whole_call(attempts, written, dropped_tokens, cached_untrimmed)
     alone = cost_nanousd(asked, flagship)
     untrimmed = cost_nanousd(asked, written.price)
-    trimmed = cost_nanousd(_shortened(asked, dropped_tokens), written.price)
+    trimmed = cost_nanousd(_whole_call(attempts, written, 0, 0), written.price)
     if alone is None or untrimmed is None or trimmed is None:
         return None
     trimming = (
@@ -95,26 +101,23 @@ def saved_by_cache(usage: Usage, flagship: Price | None) -> Saved | None:
     return None if cost is None else Saved(caching=cost)
 
 
-def _whole_call(attempts: Sequence[Spent], written: Spent, dropped_tokens: int) -> Usage:
+def _whole_call(
+    attempts: Sequence[Spent], written: Spent, dropped_tokens: int, cached_untrimmed: int
+) -> Usage:
     """The one call of a client without us: its own prompt, uncut, and an answer as long as the delivered one."""
     prompts = [
         a.usage for a in attempts if a.usage.input_tokens and a.purpose not in _NO_PROMPT_OF_THE_CLIENT
     ]
     prompt = prompts[0] if prompts else written.usage
+    whole_tokens = prompt.input_tokens + max(0, dropped_tokens)
+    cached = prompt.cached_tokens
+    if dropped_tokens > 0:
+        cached = max(cached, min(cached_untrimmed, whole_tokens))
     return Usage(
-        input_tokens=prompt.input_tokens + max(0, dropped_tokens),
+        input_tokens=whole_tokens,
         output_tokens=written.usage.output_tokens,
-        cached_tokens=prompt.cached_tokens,
-        cache_write_tokens=prompt.cache_write_tokens,
-    )
-
-
-def _shortened(usage: Usage, dropped_tokens: int) -> Usage:
-    return Usage(
-        input_tokens=usage.input_tokens - max(0, dropped_tokens),
-        output_tokens=usage.output_tokens,
-        cached_tokens=usage.cached_tokens,
-        cache_write_tokens=usage.cache_write_tokens,
+        cached_tokens=cached,
+        cache_write_tokens=min(prompt.cache_write_tokens, max(0, whole_tokens - cached)),
     )
 
 

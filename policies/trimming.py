@@ -87,8 +87,8 @@ class Trimmed:
     note: str
     fits: bool = True
     net_tokens: float | None = None
-    """What trimming, or sending all of it, is thought to save over the coming turns against the other, in input
-    tokens at full price; None where nothing was weighed."""
+    """What trimming is thought to save over the coming turns, in input tokens at full price; negative where it
+    would cost more and all was sent, None where nothing was weighed."""
     cached_tokens_in: int = 0
     """Of the prompt as it came, what its provider would have had cached."""
 

@@ -7,7 +7,7 @@ is bounded in tokens, the longest unused forgotten first. Nothing of it is writt
 import asyncio
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from cachetools import LRUCache
@@ -36,6 +36,16 @@ class Conversation:
     index: Index
     sent: Sent | None = None
     cached_tokens: int = 0
+    common: int = 0
+    """How many messages the last request had in common with the one before: a provider may have them cached."""
+
+    def follow(self, messages: Sequence[Mapping[str, Any]]) -> None:
+        """The index is that of `messages`; what was sent before a message was changed is no prefix any more."""
+        known = self.index.follow(messages)
+        if known < len(messages):
+            self.common = known
+        if self.sent is not None and known < self.sent.length:
+            self.sent = None
 
 
 class Conversations:
@@ -71,6 +81,12 @@ class Conversations:
         work = (conversation, messages, min(limits), overhead_tokens, caching_of(card), must)
         continued = await asyncio.to_thread(_trim, *work) if _heavy(messages) else _trim(*work)
         conversation.sent = continued.sent
+        trimmed = replace(
+            continued.trimmed,
+            net_tokens=continued.saved_tokens or None,
+            cached_tokens_in=caching_of(card).cached(sum(conversation.index.counts[: conversation.common])),
+        )
+        continued = replace(continued, trimmed=trimmed)
         if conversation.index.tokens < self._known.maxsize:
             self._known[name] = conversation
         return continued
@@ -81,7 +97,7 @@ class Conversations:
         """How many tokens are left when trimming by relevance has taken all it may."""
         name = _name(route.name, owner, messages)
         conversation = self._known.pop(name, None) or Conversation(Index(self._counter))
-        work = (conversation.index, messages, overhead_tokens)
+        work = (conversation, messages, overhead_tokens)
         tokens = await asyncio.to_thread(_least, *work) if _heavy(messages) else _least(*work)
         if conversation.index.tokens < self._known.maxsize:
             self._known[name] = conversation
@@ -100,9 +116,9 @@ def _heavy(messages: Sequence[Mapping[str, Any]]) -> bool:
     return sum(len(str(m.get("content", ""))) for m in messages) > HEAVY_BYTES
 
 
-def _least(index: Index, messages: Sequence[Mapping[str, Any]], overhead_tokens: int) -> int:
-    index.follow(messages)
-    return least(index, overhead_tokens=overhead_tokens)
+def _least(conversation: Conversation, messages: Sequence[Mapping[str, Any]], overhead_tokens: int) -> int:
+    conversation.follow(messages)
+    return least(conversation.index, overhead_tokens=overhead_tokens)
 
 
 def _trim(
@@ -113,6 +129,7 @@ def _trim(
     caching: Caching,
     must: bool,
 ) -> Continued:
+    conversation.follow(messages)
     turns = sum(1 for m in messages if m.get("role") == "user")
     # A conversation lasts about as long again as it has lasted: nothing better is known of it.
     outlook = Outlook(turns=max(1, min(turns, MOST_TURNS)), cached_tokens=conversation.cached_tokens)

@@ -418,7 +418,9 @@ class Live:
     def _saved(self, number: int) -> Saved | None:
         """What the exchange saved, now that its last attempt answered."""
         flagship = self._selected.flagship.price
-        return saved(self._spent, len(self._spent) - 1, flagship, self.prompt.dropped_tokens(number))
+        context = self.prompt.context_of(number)
+        cached = 0 if context is None else context.cached_tokens_in
+        return saved(self._spent, len(self._spent) - 1, flagship, self.prompt.dropped_tokens(number), cached)
 
     def _observe(self, alias: str, attempt: Attempt) -> None:
         """Remember how the model treated the shape it was asked for."""

@@ -102,7 +102,8 @@ class Prompt:
                 trimmed = trim(messages, self._counter, budget, overhead_tokens=overhead)
             if trimmed.fits:
                 break
-        return trimmed
+        cached = 0 if self._planned is None else self._planned.cached_tokens_in
+        return replace(trimmed, cached_tokens_in=cached)
 
     def _too_long(self, counts: Sequence[int], overhead: int, card: ModelCard) -> Failure:
         most = most_prompt_tokens(card, bound_of(self._ask.doc))

@@ -132,3 +132,18 @@ def test_the_levers_add_up_to_the_counterfactual_less_all_that_was_spent(attempt
     prompt = next((usage.input_tokens for usage in own if usage.input_tokens), written.input_tokens)
     assert levers.total == cost_nanousd(Usage(prompt + dropped, written.output_tokens), flagship) - paid
     assert levers.caching == 0
+
+
+def test_tokens_that_would_have_been_cached_are_not_claimed_at_full_price():
+    price = Price(1_000_000, 1_000_000, cached_input=100_000)
+    attempt = Spent("answer", Usage(2_000, 100, 1_000), price)
+    cold = saved([attempt], 0, price, 8_000)
+    warm = saved([attempt], 0, price, 8_000, 9_000)
+    assert cold == Saved(trimming=8_000_000)
+    assert warm == Saved(trimming=800_000)  # 9,000 cached and 1,000 new, against 1,000 cached and 1,000 new
+
+
+def test_a_trim_that_spoils_the_cache_has_lost_money_and_says_so():
+    price = Price(1_000_000, 1_000_000, cached_input=100_000)
+    lost = saved([Spent("answer", Usage(4_000, 0), price)], 0, price, 6_000, 10_000)
+    assert lost == Saved(trimming=1_000_000 - 4_000_000)

@@ -117,3 +117,39 @@ def test_caching_is_read_from_the_price():
     assert caching_of(CHEAP_CACHE).read == 0.1
     assert caching_of(ModelCard("m", "p", "m")).read == 1.0
     assert caching_of(ModelCard("m", "p", "m", Price(4, 4, cached_input=1, cache_write=5))).write == 1.25
+
+
+async def test_what_would_have_been_cached_is_what_the_last_turn_had_in_common():
+    conversations = Conversations(Counter())
+    first = [*history(120), {"role": "user", "content": "What is the invoice number?"}]
+    one = await conversations.trim(ROUTE, None, first, 3, CHEAP_CACHE, None, 4000)
+    assert one.trimmed.cached_tokens_in == 0
+    answer = {"role": "assistant", "content": "INV-7731."}
+    second = [*first, answer, {"role": "user", "content": "And Anna's dog?"}]
+    await conversations.least(ROUTE, None, second, 3)
+    two = await conversations.trim(ROUTE, None, second, 3, CHEAP_CACHE, None, 4100)
+    assert one.trimmed.tokens_in - 128 <= two.trimmed.cached_tokens_in <= one.trimmed.tokens_in
+
+
+async def test_a_changed_message_is_not_sent_as_it_was_before():
+    conversations = Conversations(Counter())
+    first = [*history(120), {"role": "user", "content": "What is the invoice number?"}]
+    await conversations.trim(ROUTE, None, first, 3, CHEAP_CACHE, None, 4000)
+    second = [
+        *first,
+        {"role": "assistant", "content": "?"},
+        {"role": "user", "content": "What is the invoice number?"},
+    ]
+    second[1] = {"role": "user", "content": "The invoice number is INV-1111."}
+    second[3] = {"role": "user", "content": "Anna's dog is called Max."}
+    await conversations.least(ROUTE, None, second, 3)
+    two = await conversations.trim(ROUTE, None, second, 3, CHEAP_CACHE, None, 4100)
+    assert "Rex" not in json.dumps(two.trimmed.messages)
+
+
+async def test_what_was_weighed_is_told(app):
+    first = [*history(60), {"role": "user", "content": "What is the invoice number?"}]
+    headers, _ = await ask(app, "memory", first)
+    told = dict(part.split("=") for part in headers["x-tailrace-context"].split(";"))
+    assert int(told["net"]) > 0
+    assert list(told) == ["in", "out", "dropped", "net"]
