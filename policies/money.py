@@ -64,12 +64,16 @@ def worst_cost_nanousd(input_tokens: int, max_output_tokens: int, price: Price |
     """
     if price is None:
         return None
-    worst = 0
-    for above, step in ((0, price), *price.above):
-        if above == 0 or input_tokens > above:
-            per_input = max(step.input, step.cached_input or 0, step.cache_write or 0)
-            worst = max(worst, input_tokens * per_input + max_output_tokens * step.output)
+    worst = _worst_pico(input_tokens, max_output_tokens, price)
+    for above, step in price.above:
+        if input_tokens > above:
+            worst = max(worst, _worst_pico(input_tokens, max_output_tokens, step))
     return -(-worst // _PICO_PER_NANO)
+
+
+def _worst_pico(input_tokens: int, max_output_tokens: int, price: Price) -> int:
+    per_input = max(price.input, price.cached_input or 0, price.cache_write or 0)
+    return input_tokens * per_input + max_output_tokens * price.output
 
 
 def usd_text(nanousd: int) -> str:

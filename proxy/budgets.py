@@ -44,8 +44,12 @@ def asked_output(doc: Mapping[str, Any], card: ModelCard, endpoint: str = "chat/
     """The most tokens that an answer to this request can have, all its choices together."""
     if endpoint in _WRITE_NOTHING:
         return 0
-    asked = next((n for name in _BOUNDS if (n := _count(doc.get(name))) > 0), None)
-    return (asked or card.max_output_tokens or UNKNOWN_MAX_OUTPUT) * choices_of(doc)
+    most = card.max_output_tokens or UNKNOWN_MAX_OUTPUT
+    for name in _BOUNDS:
+        if name in doc and (asked := _count(doc[name])) > 0:
+            most = asked
+            break
+    return most * choices_of(doc) if "n" in doc or "best_of" in doc else most
 
 
 def choices_of(doc: Mapping[str, Any]) -> int:

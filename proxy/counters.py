@@ -202,8 +202,12 @@ class Counter:
 
         `body_bytes` is the length of the request as it came. Where this fits, nothing has to be counted.
         """
-        parts = (part for m in messages if isinstance(m.get("content"), list) for part in m["content"])
-        return body_bytes + REPLY_OPENING + sum(_image_tokens(part) for part in parts if _is_image(part))
+        most = body_bytes + REPLY_OPENING
+        for message in messages:
+            content = message.get("content")
+            if isinstance(content, list):
+                most += sum(_image_tokens(part) for part in content if _is_image(part))
+        return most
 
     def observe(self, family: str, estimated: int, reported: int) -> None:
         """An upstream told how long a prompt was that we had estimated (with a factor of 1)."""

@@ -151,15 +151,17 @@ class Live:
         if self._ask.stream and provider.stream_usage and not self._ask.include_usage:
             changes["stream_options"] = (self._ask.doc.get("stream_options") or {}) | {"include_usage": True}
         prompt, tools = self._ask.messages if messages is None else messages, self._tools
-        most = await self._hold(order, card, prompt, tools) if self._rules else None
+        longest = asked_output(self._ask.doc, card, self._ask.endpoint)
+        most = await self._hold(order, card, prompt, tools, longest) if self._rules else None
         if isinstance(most, Failure):
             return most
         try:
-            if most is not None and most < asked_output(self._ask.doc, card, self._ask.endpoint):
+            if most is not None and most < longest:
                 newer = upstream.family == "openai-strict"
                 changes |= with_bound(self._ask.doc, self._ask.endpoint, most, newer=newer)
             body = await edited(self._ask, changes)
-            self._begin(order, card, upstream_name, self._reserved(order, card, len(body), prompt))
+            reserved = self._reserved(order, card, len(body), prompt, longest)
+            self._begin(order, card, upstream_name, reserved)
         except BaseException:  # no call is made, and what was held for it is free again
             self._release(order.number, 0, 0)
             raise
@@ -183,7 +185,7 @@ class Live:
                 len(body),
                 prompt if self._chat else self.messages,
                 tools,
-                most=asked_output(self._ask.doc, card, self._ask.endpoint),
+                most=longest,
             ),
         )
         self.first_call = self.first_call or call
@@ -256,16 +258,19 @@ class Live:
         return tools if isinstance(tools, list) else ()
 
     async def _hold(
-        self, order: Order, card: ModelCard, prompt: Sequence[Mapping[str, Any]], tools: Sequence[Any]
+        self,
+        order: Order,
+        card: ModelCard,
+        prompt: Sequence[Mapping[str, Any]],
+        tools: Sequence[Any],
+        output_tokens: int,
     ) -> int | Failure | None:
         """Hold the call's worst case; the tokens its answer has to stop at, where it was granted less."""
         if self._chat:
             input_tokens = (await self._services.counter.measure(prompt, tools)).total
         else:
             input_tokens = len(self._ask.body)  # a token is never shorter than a byte
-        doc = self._ask.doc
-        output_tokens = asked_output(doc, card, self._ask.endpoint)
-        choices = choices_of(doc)
+        choices = choices_of(self._ask.doc)
         granted = await hold(self._services.limiter, self._rules, card, input_tokens, output_tokens, choices)
         if isinstance(granted, Failure):
             return granted
@@ -279,7 +284,12 @@ class Live:
             self._services.limiter.settle(granted, cost_nanousd, tokens)
 
     def _reserved(
-        self, order: Order, card: ModelCard, body_bytes: int, prompt: Sequence[Mapping[str, Any]]
+        self,
+        order: Order,
+        card: ModelCard,
+        body_bytes: int,
+        prompt: Sequence[Mapping[str, Any]],
+        output_tokens: int,
     ) -> int | None:
         """The most that the call can cost, in nano-USD: what is booked of it should this process die."""
         granted = self._granted.get(order.number)
@@ -288,7 +298,6 @@ class Live:
         if card.price is None:
             return None
         bound = self._services.counter.at_most(body_bytes, prompt if self._chat else ())
-        output_tokens = asked_output(self._ask.doc, card, self._ask.endpoint)
         return worst_cost_nanousd(min(bound, card.window_tokens or bound), output_tokens, card.price)
 
     def _begin(self, order: Order, card: ModelCard, upstream_name: str, reserved: int | None) -> None:

@@ -35,6 +35,7 @@ routes:
   json: {{ladder: [mini2, big2], schema: person}}
   checked: {{ladder: [odd2, big2], schema: person, stream: checked}}
   pair: {{ladder: [big2], agree: [mini2, odd2], schema: person}}
+  shadowed: {{ladder: [mini2, big2], shadow: 1.0}}
   kept: {{ladder: [odd], cache: {{ttl_s: 600}}}}
 {more}
 """
@@ -123,7 +124,7 @@ class Maker:
             (self._retried, 6), (self._refused, 4), (self._error_event, 3), (self._cut_stream, 3), (self._dropped, 2),
             (self._schema, 10), (self._schema_stream, 6),
             (self._left_stream, 10), (self._left_before_head, 4), (self._left_whole, 4), (self._left_schema_stream, 3),
-            (self._pair, 3), (self._left_pair, 2), (self._kept, 5), (self._embeddings, 3),
+            (self._pair, 3), (self._left_pair, 2), (self._shadowed, 2), (self._kept, 5), (self._embeddings, 3),
             (self._responses, 3), (self._responses_stream, 3), (self._left_responses_stream, 3), (self._speech, 2),
         ]  # fmt: skip
 
@@ -201,6 +202,9 @@ class Maker:
 
     def _left_pair(self) -> dict[str, Any]:
         return {"model": "pair", "plays": [self._slow(text=VALID)], "leave_s": self.dice.uniform(0.003, 0.06)}
+
+    def _shadowed(self) -> dict[str, Any]:
+        return {"model": "shadowed", "plays": [self._play()]}
 
     def _left_stream(self) -> dict[str, Any]:
         return self._streamed(self._slow(), leave_at=self.dice.randint(1, 50))
