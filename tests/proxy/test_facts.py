@@ -69,7 +69,7 @@ def test_cost_counts_all_attempts_and_unknown_is_never_free():
 def test_headers_at_the_end_and_at_the_start():
     context = Trimmed((), (), (), 10, 4, "n")
     plan = Plan("r", PLAN.rungs, CONTRACT, Repair(), Allowance(), "hold", context)
-    assert dict(at_start(plan, "mini", context)) == {
+    assert dict(at_start(plan, "mini")) == {
         "x-tailrace-route": "r",
         "x-tailrace-model": "mini",
         "x-tailrace-context": "in=10;out=4;dropped=0",

@@ -10,7 +10,7 @@ import pytest
 from aiohttp import web
 from openai import AsyncOpenAI
 
-from proxy import outcomes
+from proxy import calibrate, outcomes
 from proxy.app import App
 from proxy.config import ConfigRefused, loads
 from proxy.outcomes import OutcomeLog
@@ -303,6 +303,8 @@ async def test_a_shadow_is_asked_besides_booked_and_compared(whole):
         assert {m: a["quality"] for m, a in row["answers"].items()} == {"mini": 0.0, "big": 1.0}
         assert (row["model"], row["kept"], row["propensity"], row["holdout"]) == ("mini", "mini", 1.0, False)
         assert row["messages"] == USER
+        text = "\n".join([json.dumps(row)] * 100)
+        assert calibrate.read(text, "shade", "mini", "big")[0].sample.strong == 1.0
         await app.services.store.flush()
         (exchange,) = await app.services.store.recent()
         assert [(r.alias, r.purpose, r.status) for r in exchange.attempts] == [
