@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from policies import facts as request
-from policies.facts import Candidate, Draws, Facts
+from policies.facts import Candidate, Draws, Evidence, Facts
 from policies.plan import Counts
 from policies.route import Route
 from policies.routing import needs
@@ -48,7 +48,6 @@ def gather(
     """
     wanted = needs(route)
     chance = random.random  # choices are logged with their propensities; nothing secret hangs on them
-    aliases = {t.asked: t.card.alias for t in selected.targets}
     return Facts(
         models={
             t.asked: Candidate(
@@ -69,8 +68,17 @@ def gather(
         schema=request.schema_name(ask.doc) if "schema" in wanted else None,
         fingerprint=request.fingerprint(ask.doc) if "fingerprint" in wanted else None,
         plans=route.floor.plans if route.floor is not None else {},
-        evidence=learning.of(route.name, aliases) if "evidence" in wanted and learning is not None else {},
+        evidence=_evidence(route, selected, learning) if "evidence" in wanted else {},
         current=None if home is None else home.model,
         turns_left=turns_left(ask.messages) if "turns_left" in wanted else 1.0,
         draws=Draws(chance(), chance()) if "draws" in wanted else Draws(),
     )
+
+
+def _evidence(
+    route: Route, selected: Selected, learning: Learning | None
+) -> Mapping[str, Mapping[str, Evidence]]:
+    """What is known of the route's models, by step and the name they are asked by."""
+    if learning is None:
+        return {}
+    return learning.of(route.name, {t.asked: t.card.alias for t in selected.targets})
