@@ -6,13 +6,15 @@ for; the next start reads the journal of the dead process into the ledger, where
 changes nothing. It is not synced: what a power cut may take is said in `proxy.stores.sqlite`.
 
 The file has two halves, used in turn. A half is used again when all in it is committed; until then nothing is
-written over, and where both are full (the disk refuses the ledger for long) new records are in memory alone.
+written over, and where both are full (the disk refuses the ledger for long) no intent is taken: no call is made
+that might never be booked. Outcomes of calls under way are then in memory alone.
 Each half is lines of JSON up to a NUL, the first its turn.
 """
 
 import json
 import os
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -34,36 +36,56 @@ class Journal:
         self._half_bytes = half_bytes
         self._turn = 0
         self._at = 0
+        self._before = 0
+        """Where the last record begins."""
         self._full_at = [0, 0]
         self._written = 0
         self.failed: str | None = None
         """Why the last record is in memory alone; None where it is not."""
         self._start_half()
 
-    def begin(self, attempt: Attempt, committed: int) -> None:
-        """Write an intent; `committed` is how many of all records the ledger has by now."""
-        self._write(_dumps(tuple(attempt)), committed)
+    def begin(self, attempt: Attempt, committed: int) -> bool:
+        """Write an intent; `committed` is how many of all records the ledger has by now.
+
+        False where it could not be written: then nothing is, and the intent must not be queued either.
+        """
+        if self._write(_dumps(tuple(attempt)), committed):
+            return True
+        self._written -= 1
+        return False
+
+    def take_back(self) -> None:
+        """The intent that was just written is not queued after all."""
+        self._written -= 1
+        self._at = self._before
+        with suppress(OSError):  # else the next record is written over it
+            os.pwrite(self._file, b"\0", self._at)
 
     def settle(self, attempt_id: str, outcome: Outcome, committed: int) -> None:
         """Write an outcome."""
         self._write(_dumps((attempt_id, *outcome)), committed)
 
-    def _write(self, record: bytes, committed: int) -> None:
+    def _write(self, record: bytes, committed: int) -> bool:
         self._written += 1
         if self._at + len(record) + 2 > (self._turn % 2 + 1) * self._half_bytes:
             if committed < self._full_at[(self._turn + 1) % 2]:
                 self.failed = "the journal is full of what the ledger has not taken yet"
-                return
+                return False
             self._full_at[self._turn % 2] = self._written - 1
             self._turn += 1
             self._start_half()
         try:
-            os.pwrite(self._file, record + b"\n\0", self._at)
+            written = os.pwrite(self._file, record + b"\n\0", self._at)
         except OSError as error:
             self.failed = f"{type(error).__name__}: {error}"
-            return
+            return False
+        if written < len(record) + 2:  # the last bytes of a disk
+            self.failed = "the journal's disk is full"
+            return False
+        self._before = self._at
         self._at += len(record) + 1
         self.failed = None
+        return True
 
     def _start_half(self) -> None:
         start = self._turn % 2 * self._half_bytes

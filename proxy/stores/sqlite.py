@@ -37,6 +37,7 @@ from proxy.stores.base import (
     Scope,
     StoredKey,
     StoreFailed,
+    StoreRefused,
     UsageReport,
 )
 from proxy.stores.journal import Journal, read_journal
@@ -122,8 +123,13 @@ class SqliteStore:
         return self._writer.lost
 
     def begin(self, attempt: Attempt) -> None:
-        self._writer.begin(attempt)
-        self._journal.begin(attempt, self._writer.committed)
+        if not self._journal.begin(attempt, self._writer.committed):
+            raise StoreFailed(self._journal.failed or "the journal takes nothing")
+        try:
+            self._writer.begin(attempt)
+        except StoreRefused:
+            self._journal.take_back()
+            raise
 
     def settle(self, attempt_id: str, outcome: Outcome) -> None:
         self._writer.settle(attempt_id, outcome)

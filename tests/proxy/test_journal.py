@@ -117,3 +117,24 @@ def test_what_is_not_committed_can_always_be_read_in_order(tmp_path_factory, lag
         assert found == [attempt(n) for n in range(number + 1 - len(found), number + 1)]
         assert len(found) >= number + 1 - committed
     os.close(file)
+
+
+def test_an_intent_that_could_not_be_written_is_not_counted(path, file):
+    journal = Journal(file, half_bytes=1_000)
+    written = 0
+    while journal.begin(attempt(written), 0):
+        written += 1
+    for _ in range(20):
+        assert not journal.begin(attempt(99), 0)
+    assert journal.begin(attempt(written), written)  # all before it are committed by now
+    assert list(read_journal(path, half_bytes=1_000))[-1] == attempt(written)
+
+
+def test_an_intent_is_taken_back(path, file):
+    journal = Journal(file)
+    journal.begin(attempt(1), 0)
+    journal.begin(attempt(2), 0)
+    journal.take_back()
+    assert list(read_journal(path)) == [attempt(1)]
+    journal.begin(attempt(3), 0)
+    assert list(read_journal(path)) == [attempt(1), attempt(3)]
