@@ -132,8 +132,20 @@ async def _serve_one(start: Start) -> int:
         _say("Draining; a second signal ends at once.")
         await app.drain()
     finally:
+        whole = await _closed(app)
+    return 0 if whole else 1
+
+
+async def _closed(app: App) -> bool:
+    """Everything is stopped; False, and said, where not all of the ledger is on the disk."""
+    from proxy.stores.base import StoreError  # noqa: PLC0415  the app has it by now
+
+    try:
         await app.close()
-    return 0
+    except StoreError as error:
+        _say(f"stopped; the ledger is not whole: {error}")
+        return False
+    return True
 
 
 def _settle_memory() -> None:
@@ -258,5 +270,5 @@ async def _serve_place(post: Post, snapshot: Snapshot, read: Read, folder: Path)
         loop.remove_reader(post.lifeline)
         await app.drain()
     finally:
-        await app.close()
-    return 0
+        whole = await _closed(app)
+    return 0 if whole else 1
