@@ -5,6 +5,7 @@ import logging
 import os
 import re
 import socket
+import threading
 import time
 import traceback
 from collections.abc import Awaitable, Callable, Mapping
@@ -128,6 +129,11 @@ class App:
             from proxy.upstreams.client_session import ClientSessionTransport  # noqa: PLC0415  see above
 
             transports[True] = ClientSessionTransport(self._environ)
+
+    def warm(self) -> None:
+        """Where any route trims, the vocabulary is loaded in a thread: its first request need not wait for that."""
+        if any(route.context.policy != "off" for route in self._snapshot.routes.values()):
+            threading.Thread(target=self.services.counter.warm, name="vocabulary", daemon=True).start()
 
     async def listen(self, host: str, port: int) -> tuple[str, int]:
         """Accept connections; the address that was bound (port 0 picks one)."""

@@ -72,12 +72,14 @@ class Conversations:
         A conversation that two requests go on with at once is taken by the first; the second begins afresh.
         """
         window = _window(card, max_output_tokens)
-        limits = [n for n in (route.context.budget_tokens, window) if n is not None]
+        limits = [in_our_tokens(self._counter, card, n) for n in (route.context.budget_tokens, window) if n]
         if not limits:
             return None
         name = _name(route.name, owner, messages)
         conversation = self._known.pop(name, None) or Conversation(Index(self._counter))
-        must = window is not None and total_tokens > window  # then it does not matter whether trimming pays
+        must = window is not None and total_tokens > in_our_tokens(
+            self._counter, card, window
+        )  # then it does not matter whether trimming pays
         work = (conversation, messages, min(limits), overhead_tokens, caching_of(card), must)
         continued = await asyncio.to_thread(_trim, *work) if _heavy(messages) else _trim(*work)
         conversation.sent = continued.sent
@@ -142,6 +144,14 @@ def _trim(
         outlook=outlook if turns > 1 and not must else None,
         overhead_tokens=overhead_tokens,
     )
+
+
+def in_our_tokens(counter: Counter, card: ModelCard, tokens: int) -> int:
+    """So many of our tokens surely fit into `tokens` of the model's, as far as its usage has taught us.
+
+    Where the model seems to need fewer than we count, nothing is added: a wrong usage must not break a budget.
+    """
+    return int(tokens / max(1.0, counter.factor(card.alias)))
 
 
 def caching_of(card: ModelCard) -> Caching:

@@ -165,7 +165,7 @@ class Counter:
         self, messages: Sequence[Mapping[str, Any]], tools: Sequence[Mapping[str, Any]] = ()
     ) -> Counted:
         """As `count_messages`, with long work in a thread: the event loop goes on meanwhile."""
-        if self._encode is None or self._new_characters(messages) > HEAVY:
+        if self._encode is None or self._new_characters(messages) + _characters(tools) > HEAVY:
             return await asyncio.to_thread(self.count_messages, messages, tools)
         return self.count_messages(messages, tools)
 

@@ -403,6 +403,8 @@ class Live:
             self._services.paces.learn(
                 target.card.alias, usage.output_tokens, attempt.ended_s - attempt.started_s
             )
+        if failure is None and not cancelled and not self._contract.binds and attempt.purpose != "reask":
+            self.prompt.learn(attempt.number, target.card, usage)
         self._observe(target.card.alias, attempt)
         self._services.telemetry.attempt_ended(
             self._id,

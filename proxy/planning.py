@@ -13,6 +13,7 @@ from policies.plan import Counts, Plan, needs_counts, trim_context
 from policies.room import most_prompt_tokens, required_parts
 from policies.routing import choose
 from policies.trimming import Trimmed, least_recent
+from proxy.conversations import in_our_tokens
 from proxy.facts import bound_of, counts_wanted, gather
 from proxy.handlers.schemas import refused_schema
 from proxy.selection import Selected
@@ -105,9 +106,10 @@ async def _context(
 ) -> Trimmed | None:
     """The messages that go to `model`, by the route's rule; None where they go as they came."""
     rule = selected.route.context
-    if rule.policy != "relevant" or counts is None:
-        return trim_context(rule, ask.messages, counts)
     card, output = selected.target(model).card, bound_of(ask.doc)
+    if rule.policy != "relevant" or counts is None:
+        budget = rule.budget_tokens and in_our_tokens(services.counter, card, rule.budget_tokens)
+        return trim_context(replace(rule, budget_tokens=budget), ask.messages, counts)
     total = sum(counts.messages) + counts.overhead
     continued = await services.conversations.trim(
         selected.route, owner, ask.messages, counts.overhead, card, output, total

@@ -10,11 +10,12 @@ from dataclasses import replace
 from typing import Any
 
 from policies.cards import ModelCard
-from policies.chat import Failure
+from policies.chat import Failure, Usage
 from policies.relevant import trim
 from policies.room import most_prompt_tokens, required_parts, room
 from policies.route import ContextRule
 from policies.trimming import Trimmed, recent
+from proxy.conversations import in_our_tokens
 from proxy.counters import HEAVY, Counter
 from proxy.exchange import Order
 from proxy.facts import bound_of
@@ -55,6 +56,7 @@ class Prompt:
         """
         self.context = self._by_call[order.number] = self._planned
         most = most_prompt_tokens(card, bound_of(self._ask.doc)) if self._chat else None
+        most = None if most is None else in_our_tokens(self._counter, card, most)
         if most is None or self._fits_uncounted(order.messages, most):
             return order
         planned = self._planned
@@ -75,6 +77,21 @@ class Prompt:
         self.context = self._by_call[order.number] = again
         return replace(order, messages=(*again.messages, *tail))
 
+    def learn(self, number: int, card: ModelCard, usage: Usage) -> None:
+        """What was reported of a prompt of plain text that went as it came tells how the model's tokens compare with ours."""
+        context = self._by_call.get(number)
+        if (
+            self._rule.policy == "off"
+            or not self._chat
+            or not usage.reported
+            or (context and context.changed)
+        ):
+            return
+        messages = self._ask.messages
+        if all(isinstance(m.get("content"), str) for m in messages):
+            counted = self._counter.at_once(messages, self._tools)
+            self._counter.observe(card.alias, counted or 0, usage.input_tokens)
+
     def _fits_uncounted(self, messages: Messages | None, most: int) -> bool:
         size = len(self._ask.body)
         return messages is None and size <= most and self._counter.at_most(size, self._ask.messages) <= most
@@ -87,7 +104,8 @@ class Prompt:
         space = room(card, bound_of(self._ask.doc))
         if self._rule.policy == "off" or space is None:
             return self._too_long(counts, overhead, card)
-        budgets = [min(space.tokens, self._rule.budget_tokens or space.tokens), space.tokens]
+        least = min(space.tokens, self._rule.budget_tokens or space.tokens)
+        budgets = [in_our_tokens(self._counter, card, tokens) for tokens in (least, space.tokens)]
         heavy = sum(len(str(m.get("content", ""))) for m in self._ask.messages) > HEAVY
         work = (counts, overhead, budgets)
         again = await asyncio.to_thread(self._trim, *work) if heavy else self._trim(*work)

@@ -121,6 +121,7 @@ async def _serve_one(start: Start) -> int:
 
     app = App(start.snapshot, read=start.read)
     await app.start()
+    app.warm()
     try:
         told = _heed_signals(app)
         server = start.snapshot.server
@@ -254,6 +255,7 @@ async def _serve_place(post: Post, snapshot: Snapshot, read: Read, folder: Path)
 
     app = App(snapshot, read=read_for_all, share=Share(folder, post.number))
     await app.start()
+    app.warm()
     try:
         told = asyncio.Event()
         loop = asyncio.get_running_loop()

@@ -1,5 +1,6 @@
 """No attempt sends more than its model's window holds: a model with less room gets less, or says which parts are too much."""
 
+import asyncio
 import json
 
 import openai
@@ -7,7 +8,7 @@ import pytest
 from aiohttp import web
 
 from proxy.counters import Counter
-from tests.proxy.scripted import Upstream, proxy
+from tests.proxy.scripted import Upstream, proxy, reply
 
 MODELS = """
   wide: {provider: up, name: up-wide, window_tokens: 4000, price: {input: 1, output: 1}}
@@ -151,3 +152,27 @@ async def test_a_budget_that_what_must_stay_exceeds_yields_to_the_window():
         await ask(app, "tight", [rules, *talk(60)[1:], QUESTION])
         assert tokens(upstream.seen[0]) < 700
         assert upstream.seen[0]["messages"][0] == rules
+
+
+async def test_a_model_whose_tokens_are_shorter_gets_fewer_of_ours(app):
+    """A tokenizer that needs 30 % more: learned from usage of prompts that went as they came."""
+
+    async def verbose(request, body):
+        used = {"prompt_tokens": int(tokens(body) * 1.3), "completion_tokens": 1, "total_tokens": 1}
+        return web.json_response(reply("ok") | {"usage": used})
+
+    app.upstream.script = [verbose]
+    await ask(app, "alone", [*talk(60), QUESTION])
+    assert 1.3 * tokens(app.upstream.seen[-1]) > 700
+    for n in range(20):
+        await ask(app, "alone", talk(n + 3))
+    assert app.services.counter.factor("narrow") == pytest.approx(1.3, rel=0.03)
+    await ask(app, "alone", [*talk(60), QUESTION])
+    assert 1.3 * tokens(app.upstream.seen[-1]) <= 700
+
+
+async def test_the_vocabulary_is_loaded_before_the_first_request_where_a_route_trims(app):
+    app.warm()
+    async with asyncio.timeout(10):
+        while "not loaded" in repr(app.services.counter):  # noqa: ASYNC110  another thread loads it
+            await asyncio.sleep(0.02)
