@@ -174,5 +174,5 @@ async def test_a_model_whose_tokens_are_shorter_gets_fewer_of_ours(app):
 async def test_the_vocabulary_is_loaded_before_the_first_request_where_a_route_trims(app):
     app.warm()
     async with asyncio.timeout(10):
-        while "not loaded" in repr(app.services.counter):  # noqa: ASYNC110  another thread loads it
+        while "not loaded" in repr(app.services.counter):
             await asyncio.sleep(0.02)
