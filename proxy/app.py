@@ -204,6 +204,7 @@ class App:
             await transport.close()
         if self._share is not None:
             await asyncio.to_thread(self._share.retire, services.telemetry.families)
+        await services.limiter.close()
         await services.store.close()
 
     async def handle(self, request: serving.Request) -> serving.Answer:

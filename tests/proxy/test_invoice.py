@@ -12,8 +12,11 @@ from benchmarks import invoice
 from benchmarks.billing.cases import CONFIG, Case, Maker, play
 from benchmarks.billing.compare import compare, rows_of, totals_of
 from benchmarks.billing.upstream import Biller, Play
+from policies.chat import Usage
+from policies.limits import BudgetRule
 from proxy.app import App
 from proxy.config import loads
+from proxy.stores.base import Outcome, StoreFailed
 
 TEAM, OTHER = {"authorization": "Bearer sk-team"}, {"authorization": "Bearer sk-other"}
 ADMIN = {"authorization": "Bearer sk-admin"}
@@ -71,7 +74,7 @@ def cases(count, *plays, **body):
 async def test_the_ledger_is_the_invoice_to_the_nano_dollar(biller):
     maker = Maker(random.Random(7))
     async with running(biller) as app:
-        told = await play(biller, app.url, [maker.case() for _ in range(700)], together=32)
+        told = await play(biller, app.url, [maker.case() for _ in range(500)], together=32)
         await asyncio.sleep(0.2)
         account = compare(biller.lines, await rows_of(app.url), told)
         total, metric = await totals_of(app.url)
@@ -212,8 +215,6 @@ async def test_a_settlement_that_comes_again_or_too_late_changes_nothing(biller)
         await play(biller, app.url, cases(1))
         [row] = await rows_of(app.url)
         [exchange] = await app.services.store.recent(1)
-        from proxy.stores.base import Outcome, Usage
-
         app.services.store.settle(exchange.attempts[0].id, Outcome("failed", Usage(9, 9), 99))
         assert await rows_of(app.url) == [row]
     app.services.store.settle("req_x.1", Outcome("ok", Usage(), 1))
@@ -230,3 +231,11 @@ async def test_usage_of_one_case_is_asked_for_and_hidden(biller):
         [row] = await rows_of(app.url)
     assert "prompt_tokens" not in text
     assert row.reported
+
+
+async def test_shared_meters_are_let_go_at_the_end(biller, tmp_path):
+    shared = {"store": f"sqlite:///{tmp_path}/ledger.db", "server": ", workers: 2"}
+    async with running(biller, keys(), **shared) as app:
+        await play(biller, app.url, cases(1), headers=TEAM)
+    with pytest.raises(StoreFailed, match="closed"):
+        await app.services.limiter.meter(BudgetRule("key", "team", 1), 0)
