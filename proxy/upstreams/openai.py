@@ -13,7 +13,7 @@ from urllib.parse import urlencode
 from policies.chat import Failure, Reply, Usage
 from policies.money import usage_of
 from proxy.estimates import Estimate
-from proxy.snapshot import Provider
+from proxy.snapshot import Provider, Timeouts
 from proxy.upstreams.transport import (
     SLOWEST_BYTES_S,
     IdleTimeout,
@@ -94,6 +94,35 @@ def family_of(host: str) -> FamilyName:
     return "gemini" if host.endswith("googleapis.com") else "grammar"
 
 
+class _Events:
+    """The events of one stream, and how long it may go without one."""
+
+    __slots__ = ("_heard_s", "_patience_s", "_silent_bytes", "_splitter", "_times")
+
+    def __init__(self, times: Timeouts, waited_s: float) -> None:
+        self._splitter = Splitter(MAX_REPLY_BYTES)
+        self._times = times
+        self._patience_s = max(times.first_byte_s, times.idle_s)
+        self._heard_s = waited_s
+        self._silent_bytes = 0
+
+    @property
+    def rest(self) -> bool:
+        """Whether bytes of an unfinished event remain."""
+        return self._splitter.rest
+
+    def feed(self, data: bytes, waited_s: float) -> list[bytes]:
+        """The events that `data` completes; `waited_s` was waited in all. Raises IdleTimeout and TooLong."""
+        events = self._splitter.feed(data)
+        if events:
+            self._patience_s, self._heard_s, self._silent_bytes = self._times.idle_s, waited_s, 0
+        else:  # comments and drips are no events: they do not put off what is late
+            self._silent_bytes += len(data)
+            if waited_s - self._heard_s > self._patience_s + self._silent_bytes / SLOWEST_BYTES_S:
+                raise IdleTimeout("no event came in time")
+        return events
+
+
 class ChatCall:
     """One call to `/chat/completions` or `/completions`; see `proxy.exchange.Call`."""
 
@@ -159,9 +188,20 @@ class ChatCall:
                 self._sent = False
                 self._result, self._gathered.usage = await refusal(response, self.reply_headers, self._added)
             elif (response.header("content-type") or "").startswith("text/event-stream"):
-                async with aclosing(self._events(response)) as batches:
-                    async for batch in batches:
-                        yield batch
+                events = _Events(self._upstream.provider.timeouts, self._waited_s)
+                self._waits()
+                async with aclosing(response.pieces()) as received:
+                    async for data in received:
+                        self._goes_on()
+                        pieces, last = self._read(events.feed(data, self._waited_s))
+                        if pieces:
+                            yield pieces
+                        if last is not None or self._over:
+                            await self._end(response, last)
+                            return
+                        self._waits()
+                self._goes_on()
+                self._stopped(whole=not events.rest)
             else:
                 self._waits()
                 body = await response.read(MAX_REPLY_BYTES)
@@ -193,33 +233,9 @@ class ChatCall:
             return Failure("malformed", "The upstream's answer holds no choices.", retryable=True)
         return reply
 
-    async def _events(self, response: Response) -> AsyncGenerator[list[Piece], None]:
-        splitter = Splitter(MAX_REPLY_BYTES)
-        times = self._upstream.provider.timeouts
-        patience_s, heard_s, silent_bytes = max(times.first_byte_s, times.idle_s), self._waited_s, 0
-        self._waits()
-        async with aclosing(response.pieces()) as received:
-            async for data in received:
-                self._goes_on()
-                events = splitter.feed(data)
-                if events:
-                    patience_s, heard_s, silent_bytes = times.idle_s, self._waited_s, 0
-                else:  # comments and drips are no events: they do not put off what is late
-                    silent_bytes += len(data)
-                    if self._waited_s - heard_s > patience_s + silent_bytes / SLOWEST_BYTES_S:
-                        raise IdleTimeout("no event came in time")
-                pieces, last = self._read(events)
-                if pieces:
-                    yield pieces
-                if self._over:
-                    self._cut(response)
-                    return
-                if last is not None:
-                    await self._end(response, last)
-                    return
-                self._waits()
-        self._goes_on()
-        if self._gathered.finished and not splitter.rest:
+    def _stopped(self, *, whole: bool) -> None:
+        """The upstream's stream ended without its end marker."""
+        if self._gathered.finished and whole:
             self._result = self._gathered.reply(None)
         else:
             self._result = Failure(
@@ -267,7 +283,11 @@ class ChatCall:
         self.cut = True
         self._result = self._gathered.reply(None)
 
-    async def _end(self, response: Response, last: Chunk) -> None:
+    async def _end(self, response: Response, last: Chunk | None) -> None:
+        """The end of the stream: its marker, an error in it, or (None) that of its budget."""
+        if last is None:
+            self._cut(response)
+            return
         if last.done:
             await response.close()
             self._result = self._gathered.reply(None)

@@ -197,3 +197,75 @@ def test_recorded_streams_of_real_models_are_whole_replies():
         reply = accumulator.reply(None)
         assert reply.choices[0].text
         assert accumulator.characters == len(reply.choices[0].text)
+
+
+BEFORE = '{"id":"c","object":"chat.completion.chunk","created":1,"model":"m",'
+FIRST = BEFORE + '"choices":[{"index":0,"delta":{"role":"assistant","content":"a"},"finish_reason":null}]}'
+LATER = {
+    "text": BEFORE + '"choices":[{"index":0,"delta":{"content":"b"},"finish_reason":null}]}',
+    "text-not-ascii": BEFORE
+    + '"choices":[{"index":0,"delta":{"content":"é\u2028😀"},"finish_reason":null}]}',
+    "logprobs": BEFORE
+    + '"choices":[{"index":0,"delta":{"content":"b"},"logprobs":null,"finish_reason":null}]}',
+    "usage-null": BEFORE
+    + '"choices":[{"index":0,"delta":{"content":"b"},"finish_reason":null}],"usage":null}',
+    "obfuscation": BEFORE
+    + '"choices":[{"index":0,"delta":{"content":"b"},"finish_reason":null}],"obfuscation":"xY1"}',
+    "escape": BEFORE + '"choices":[{"index":0,"delta":{"content":"\\u0062\\n"},"finish_reason":null}]}',
+    "empty": BEFORE + '"choices":[{"index":0,"delta":{"content":""},"finish_reason":null}]}',
+    "end": BEFORE + '"choices":[{"index":0,"delta":{},"finish_reason":"stop"}]}',
+    "text-and-end": BEFORE + '"choices":[{"index":0,"delta":{"content":"b"},"finish_reason":"stop"}]}',
+    "second-choice": BEFORE + '"choices":[{"index":1,"delta":{"content":"b"},"finish_reason":null}]}',
+    "two-choices": BEFORE
+    + '"choices":[{"index":0,"delta":{"content":"b"},"finish_reason":null},{"index":1,"delta":{},"finish_reason":null}]}',
+    "reasoning": BEFORE
+    + '"choices":[{"index":0,"delta":{"content":"b","reasoning":"r"},"finish_reason":null}]}',
+    "usage": BEFORE
+    + '"choices":[{"index":0,"delta":{"content":"b"},"finish_reason":null}],"usage":{"prompt_tokens":1,"completion_tokens":2}}',
+    "usage-only": BEFORE + '"choices":[],"usage":{"prompt_tokens":1,"completion_tokens":2}}',
+    "twice-the-member": BEFORE
+    + '"choices":[{"index":0,"delta":{"content":"b"},"finish_reason":null}],"choices":[]}',
+    "spaces": BEFORE + '"choices": [{"index": 0, "delta": {"content": "b"}, "finish_reason": null}]}',
+    "another-beginning": FIRST.replace('"c"', '"d"'),
+    "error": '{"error":{"message":"m"}}',
+    "done": "[DONE]",
+}
+
+
+@pytest.mark.parametrize("keep", [True, False], ids=["kept", "counted"])
+@pytest.mark.parametrize("later", LATER.values(), ids=LATER)
+def test_an_event_like_the_first_is_read_as_any_other(later, keep):
+    """Whether it comes after an event that it may be alike to, or after one it cannot be, makes no difference."""
+
+    def fed(first):
+        accumulator = Accumulator(keep_text=keep)
+        accumulator.feed(first.encode())
+        chunk = accumulator.feed(later.encode())
+        said = (chunk.speaks, chunk.text, chunk.calls, chunk.usage_only, chunk.error, chunk.done)
+        return said, accumulator.reply(None), accumulator.tokens, accumulator.finished, accumulator.spent
+
+    assert fed(FIRST) == fed(FIRST.replace('"choices":[', '"choices": ['))
+
+
+BROKEN_LATER = {
+    "cut": BEFORE + '"choices":[{"index":0,"delta":{"content":"b"},"finish_reason":null}]',
+    "brace-too-many": BEFORE + '"choices":[{"index":0,"delta":{"content":"b"},"finish_reason":null}]}}',
+    "control-character": BEFORE + '"choices":[{"index":0,"delta":{"content":"\x01"},"finish_reason":null}]}',
+    "not-utf-8": BEFORE + '"choices":[{"index":0,"delta":{"content":"\udcff"},"finish_reason":null}]}',
+}
+
+
+@pytest.mark.parametrize("later", BROKEN_LATER.values(), ids=BROKEN_LATER)
+def test_an_event_that_only_begins_like_the_first_is_no_json(later):
+    accumulator = Accumulator(keep_text=True)
+    accumulator.feed(FIRST.encode())
+    with pytest.raises(Unreadable):
+        accumulator.feed(later.encode("utf-8", "surrogateescape"))
+
+
+def test_what_stands_inside_another_member_is_no_beginning():
+    accumulator = Accumulator(keep_text=True)
+    inner = '"choices":[{"index":0,"delta":{"content":"a"},"finish_reason":null}]}'
+    accumulator.feed(('{"x":{' + inner + "," + inner).encode())
+    with pytest.raises(Unreadable):
+        accumulator.feed(('{"x":{' + inner).encode())
