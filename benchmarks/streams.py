@@ -27,6 +27,8 @@ ROOT = Path(__file__).parents[1]
 KEY = "sk-bench"
 BODY = b'{"model":"bench","stream":true,"messages":[{"role":"user","content":"' + b"word " * 60 + b'"}]}'
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
+USAGE = '{"id":"c","object":"chat.completion.chunk","created":1,"model":"up","choices":[],"usage":{"prompt_tokens":5,"completion_tokens":9,"total_tokens":14}}'
+"""Providers send it when they are asked; without it the proxy counts by itself, and loads its vocabulary for that."""
 EVENT = '{{"id":"c","object":"chat.completion.chunk","created":1,"model":"up","choices":[{{"index":0,"delta":{{"content":" word-{}"}},"finish_reason":{}}}]}}'
 CONFIG = """\
 store: sqlite:///{folder}/bench.db
@@ -61,7 +63,7 @@ async def upstream(says: Connection, events: int, interval_s: float) -> None:
                     writer.write(event)
                     await writer.drain()
                     await asyncio.sleep(interval_s)
-                writer.write(sse("[DONE]") + b"0\r\n\r\n")
+                writer.write(sse(USAGE) + sse("[DONE]") + b"0\r\n\r\n")
         except (asyncio.IncompleteReadError, ConnectionError):
             pass
         finally:
