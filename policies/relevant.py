@@ -146,13 +146,15 @@ def leavings(index: Index, kept: Callable[[int], bool], scores: Scores) -> Leavi
     messages, pieces = index.messages[:], index.pieces[:]
 
     def records() -> Iterator[Dropped]:
+        digests: dict[int, str] = {}  # a long message has thousands of pieces, and is hashed once
         for n, it in enumerate(pieces):
             if kept(n):
                 continue
             score = scores.get(n, 0.0)
             span = None if it.whole else (it.start, it.end)
             reason = "less relevant" if score else "irrelevant"
-            digest = content_hash(messages[it.message])
-            yield Dropped(digest, it.message, it.tokens, round(score, 3), reason, span)
+            if it.message not in digests:
+                digests[it.message] = content_hash(messages[it.message])
+            yield Dropped(digests[it.message], it.message, it.tokens, round(score, 3), reason, span)
 
     return Leavings(records)

@@ -4,6 +4,7 @@ import gzip
 import json
 import pathlib
 import random
+import time
 
 import pytest
 from hypothesis import given, settings
@@ -375,3 +376,11 @@ def _evidence(chat, alternative, group):
         text = text[alternative["start"] : alternative["end"]]
     text = group.get("value") or text
     return " ".join(json.dumps(text, ensure_ascii=False)[1:-1].split())
+
+
+def test_a_long_document_is_hashed_once_however_many_pieces_it_loses():
+    document = "\n\n".join(f"Paragraph {n} tells of the weather over hill number {n}." * 3 for n in range(4000))
+    messages = [{"role": "user", "content": document + "\n\nWhat is said of hill number 77?"}]
+    started = time.process_time()
+    assert len(trim(messages, Words(), 400).dropped) > 500
+    assert time.process_time() - started < 5
