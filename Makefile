@@ -2,7 +2,7 @@
 # ARGS goes to the command: make run ARGS="--port 9000", make test ARGS="-k stream -x".
 
 .DEFAULT_GOAL := help
-.PHONY: help env run test check fix lock bench clean
+.PHONY: help env run test check fix lock bench fuzz audit clean
 ARGS ?=
 BIN := .venv/bin
 
@@ -43,11 +43,19 @@ lock: env  ## writes requirements/*.lock after a change of pyproject.toml (newer
 	@$(COMPILE) pyproject.toml --group dev -c requirements/run.lock -o requirements/dev.lock
 	@$(COMPILE) --group client -c requirements/dev.lock -o requirements/client.lock
 	@$(COMPILE) --no-deps --group demo -o requirements/demo.lock
+	@$(COMPILE) --group fuzz -c requirements/run.lock -o requirements/fuzz.lock
+	@$(COMPILE) --group audit -o requirements/audit.lock
 	@git --no-pager diff --stat -- requirements
 
 BENCHMARKS ?= $(filter-out __%,$(basename $(notdir $(wildcard benchmarks/*.py))))
 bench: env  ## measures: every script in benchmarks/, or those that BENCHMARKS="..." names
 	@set -e; for name in $(BENCHMARKS); do echo "== $$name"; $(BIN)/python benchmarks/$$name.py $(ARGS); done
+
+fuzz: env  ## looks for texts that break the readers of streams, JSON, schemas and configurations (SECONDS_EACH=60)
+	@tools/fuzz.sh
+
+audit: env  ## looks for known mistakes in the code and, by the network, for known holes in the locked packages
+	@tools/audit.sh
 
 clean:  ## removes what make has built (.venv and caches); your configuration and ledger stay
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -13,7 +13,7 @@ PURE_MODULES = sorted(path for folder in PURE for path in (ROOT / folder).rglob(
 MODULES = sorted(
     path for folder in ("schemas", "policies", "proxy") for path in (ROOT / folder).rglob("*.py")
 )
-LOCKS = ("run", "dev", "client", "demo")
+LOCKS = ("run", "dev", "client", "demo", "fuzz", "audit")
 MAKEFILE = (ROOT / "Makefile").read_text()
 TARGETS = re.findall(r"^([a-z]+):", MAKEFILE, re.MULTILINE)
 
@@ -96,6 +96,8 @@ def test_every_declared_dependency_is_locked():
         "dev": groups["dev"],
         "client": groups["client"],
         "demo": groups["demo"],
+        "fuzz": groups["fuzz"],
+        "audit": groups["audit"],
     }
     for lock, declared in wanted.items():
         names = {re.split(r"[<>=~! ]", line)[0] for line in declared if isinstance(line, str)}
