@@ -85,7 +85,7 @@ def _card(alias: str, given: ModelModel) -> ModelCard:
         window_tokens=given.window_tokens,
         max_output_tokens=given.max_output_tokens,
         can=None if given.can is None else frozenset(given.can),
-        breaker=given.breaker,
+        breaker=not alias.endswith("*") if given.breaker is None else given.breaker,
         tags=frozenset(given.tags),
     )
 

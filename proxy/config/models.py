@@ -258,8 +258,9 @@ class ModelModel(_Strict):
     can: list[Ability] | None = Field(
         default=None, description="Abilities. Absent: what the price book knows, else nothing is assumed."
     )
-    breaker: Truth = Field(
-        default=True, description="Leave the model alone for a while after it failed in a row."
+    breaker: Truth | None = Field(
+        default=None,
+        description="Leave the model alone for a while after it failed in a row. Absent: true, but false for a pattern, whose names the client chooses.",
     )
     tags: list[Tag] = Field(default=[], description="What routes may `require` of it: a region, say.")
 

@@ -843,3 +843,12 @@ def test_pydantic_and_yaml_are_not_imported_before_a_configuration_is_read():
         [sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=True
     )
     assert done.stdout == "set()\n"
+
+
+def test_a_pattern_has_no_breaker_unless_it_is_asked_for():
+    text = """
+providers: {up: {base_url: "http://127.0.0.1:1/v1"}}
+models: {named: {provider: up}, "a-*": {provider: up}, "b-*": {provider: up, breaker: true}}
+"""
+    models = loads(text, name="t", environ={}, base_dir=".").models
+    assert {alias: card.breaker for alias, card in models.items()} == {"named": True, "a-*": False, "b-*": True}
