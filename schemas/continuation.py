@@ -149,6 +149,6 @@ def _key(text: str, at: int, left: dict[str, Any]) -> tuple[str, int | None]:
 
 def _key_rest(text: str, at: int, key: str) -> str:
     """What is missing of the key and its colon."""
-    begun = text[at:].rstrip(_SPACE)
+    begun = text[at:]  # with its spaces: they may be the key's own
     whole = _dump(key)
     return (whole[len(begun) :] if whole.startswith(begun) else "") + ":"

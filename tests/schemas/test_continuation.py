@@ -13,6 +13,8 @@ ROWS = [
     ("after-colon", '{"age": ', {"age": 7}, "7}"),
     ("in-a-key", '{"na', {"age": 7, "name": "x"}, 'me":"x","age":7}'),
     ("after-a-key", '{"age"', {"age": 7}, ":7}"),
+    ("in-a-key-of-spaces", '{" ', {" ": 1}, '":1}'),
+    ("spaces-after-a-key", '{"a" ', {"a": 1}, ":1}"),
     ("in-a-string", '{"s": "he', {"s": "hello"}, 'llo"}'),
     ("in-a-number", '{"n": 1', {"n": 12}, "2}"),
     ("after-a-member", '{"a": 1', {"a": 1, "b": [2]}, ',"b":[2]}'),
