@@ -41,6 +41,8 @@ from proxy.wire.untool import untool
 from schemas.families import FamilyName
 
 MAX_REPLY_BYTES = 32 * 1024 * 1024
+MAX_EVENT_BYTES = 8 * 1024 * 1024
+"""Of one event of a stream: an image in base64 fits, what only fills memory does not."""
 MAX_ERROR_BYTES = 64 * 1024
 _GIVEN_UP = Failure("broken", "the call was given up")
 _WITH_CHOICES = frozenset({"chat/completions", "completions"})
@@ -100,7 +102,7 @@ class _Events:
     __slots__ = ("_heard_s", "_patience_s", "_silent_bytes", "_splitter", "_times")
 
     def __init__(self, times: Timeouts, waited_s: float) -> None:
-        self._splitter = Splitter(MAX_REPLY_BYTES)
+        self._splitter = Splitter(MAX_EVENT_BYTES)
         self._times = times
         self._patience_s = max(times.first_byte_s, times.idle_s)
         self._heard_s = waited_s
