@@ -3,8 +3,7 @@
 At run time freezing makes each construction five times as dear (every field goes through `object.__setattr__`) and
 `replace` four times; a request makes some fifty values. Nobody but the type checker needs it: `mypy --strict` sees
 all code there is, takes `dataclass` of this module for the one of the standard library, and refuses every
-assignment to a field of a frozen one. Modules whose values are made for each request import it from here; measured
-by `benchmarks/values.py`.
+assignment to a field of a frozen one. Modules whose values are made for each request import it from here.
 """
 
 import dataclasses
