@@ -379,7 +379,9 @@ def _evidence(chat, alternative, group):
 
 
 def test_a_long_document_is_hashed_once_however_many_pieces_it_loses():
-    document = "\n\n".join(f"Paragraph {n} tells of the weather over hill number {n}." * 3 for n in range(4000))
+    document = "\n\n".join(
+        f"Paragraph {n} tells of the weather over hill number {n}." * 3 for n in range(4000)
+    )
     messages = [{"role": "user", "content": document + "\n\nWhat is said of hill number 77?"}]
     started = time.process_time()
     assert len(trim(messages, Words(), 400).dropped) > 500

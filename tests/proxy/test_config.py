@@ -851,4 +851,8 @@ providers: {up: {base_url: "http://127.0.0.1:1/v1"}}
 models: {named: {provider: up}, "a-*": {provider: up}, "b-*": {provider: up, breaker: true}}
 """
     models = loads(text, name="t", environ={}, base_dir=".").models
-    assert {alias: card.breaker for alias, card in models.items()} == {"named": True, "a-*": False, "b-*": True}
+    assert {alias: card.breaker for alias, card in models.items()} == {
+        "named": True,
+        "a-*": False,
+        "b-*": True,
+    }

@@ -40,7 +40,14 @@ def test_the_type_checker_refuses_an_assignment(tmp_path):
         "from schemas.values import dataclass\n\n\n"
         "@dataclass(frozen=True, slots=True)\nclass P:\n    x: int\n\n\nP(1).x = 2\nP('a')\n"
     )
-    command = [sys.executable, "-m", "mypy", "--no-incremental", "--config-file", str(ROOT / "pyproject.toml")]
+    command = [
+        sys.executable,
+        "-m",
+        "mypy",
+        "--no-incremental",
+        "--config-file",
+        str(ROOT / "pyproject.toml"),
+    ]
     done = subprocess.run([*command, str(tmp_path / "bad.py")], cwd=ROOT, capture_output=True, text=True)
     assert 'Property "x" defined in "P" is read-only' in done.stdout
     assert 'incompatible type "str"' in done.stdout
