@@ -15,6 +15,7 @@ import asyncio
 import json
 import sqlite3
 import threading
+import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -51,13 +52,42 @@ _CONTEXT_BYTES_WAITING = 64 * 1024 * 1024
 """Contexts that may wait to be written; where the disk is slower than that, further ones are not kept."""
 
 
+def _use_wal(connection: sqlite3.Connection, tries: int = 50) -> None:
+    """The journal is write-ahead. Workers that make a file together get "locked" at once here: SQLite does not wait."""
+    for left in range(tries, 0, -1):
+        try:
+            use_wal(connection)
+        except sqlite3.OperationalError as error:
+            if left == 1 or error.sqlite_errorcode & 0xFF not in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+                raise
+            time.sleep(0.1)
+        else:
+            return
+
+
 def connect(path: Path) -> sqlite3.Connection:
     """A connection that may write; transactions are begun and ended by hand."""
     connection = sqlite3.connect(path, timeout=5.0, isolation_level=None, check_same_thread=False)
-    connection.execute("PRAGMA journal_mode = WAL")
+    _use_wal(connection)
     connection.execute("PRAGMA synchronous = FULL")
     connection.execute("PRAGMA journal_size_limit = 67108864")
     return connection
+
+
+def use_wal(connection: sqlite3.Connection) -> None:
+    """WAL mode is on. Where several processes open a new file at once, the others wait up to 5 s for the first.
+
+    SQLite's own time-out does not hold here: a change of the mode is refused at once while somebody else makes it.
+    """
+    for left in range(100, -1, -1):
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or not left:
+                raise
+            time.sleep(0.05)
+        else:
+            return
 
 
 class SqliteStore:

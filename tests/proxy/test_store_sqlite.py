@@ -291,3 +291,15 @@ def test_twenty_kills_lose_nothing_that_was_queued_and_double_nothing(tmp_path):
                 assert row.status in {"unsettled", "ok"}
     assert {row.status for row in rows} == {"ok", "unsettled"}
     assert not list(tmp_path.glob("*-owner-*"))
+
+
+def test_workers_that_make_the_file_together_all_get_it(tmp_path):
+    from concurrent.futures import ThreadPoolExecutor
+
+    from proxy.stores.sqlite import connect
+
+    for n in range(10):
+        with ThreadPoolExecutor(8) as pool:
+            for connection in pool.map(lambda _, n=n: connect(tmp_path / f"{n}.db"), range(8)):
+                assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+                connection.close()
