@@ -56,7 +56,7 @@ def _use_wal(connection: sqlite3.Connection, tries: int = 50) -> None:
     """The journal is write-ahead. Workers that make a file together get "locked" at once here: SQLite does not wait."""
     for left in range(tries, 0, -1):
         try:
-            use_wal(connection)
+            connection.execute("PRAGMA journal_mode = WAL")
         except sqlite3.OperationalError as error:
             if left == 1 or error.sqlite_errorcode & 0xFF not in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
                 raise
@@ -72,22 +72,6 @@ def connect(path: Path) -> sqlite3.Connection:
     connection.execute("PRAGMA synchronous = FULL")
     connection.execute("PRAGMA journal_size_limit = 67108864")
     return connection
-
-
-def use_wal(connection: sqlite3.Connection) -> None:
-    """WAL mode is on. Where several processes open a new file at once, the others wait up to 5 s for the first.
-
-    SQLite's own time-out does not hold here: a change of the mode is refused at once while somebody else makes it.
-    """
-    for left in range(100, -1, -1):
-        try:
-            connection.execute("PRAGMA journal_mode = WAL")
-        except sqlite3.OperationalError as error:
-            if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or not left:
-                raise
-            time.sleep(0.05)
-        else:
-            return
 
 
 class SqliteStore:
