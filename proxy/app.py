@@ -11,9 +11,7 @@ import traceback
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 
-import orjson
-
-from proxy import edges, serving
+from proxy import edges, registrations, serving
 from proxy.conversations import Conversations
 from proxy.counters import Counter
 from proxy.edges import Visit
@@ -48,7 +46,6 @@ from proxy.wire.errors import (
     not_found,
     overloaded,
 )
-from schemas.compiled import compile_schema
 from schemas.errors import SchemaRefused
 from schemas.registry import SchemaRegistry
 
@@ -106,8 +103,8 @@ class App:
             Health(telemetry.breaker),
             counter,
             Conversations(counter),
-            await _registered(store),
-            {b.route: (b.schema, b.version) for b in await store.bindings()},
+            await registrations.registered(store, SchemaRegistry()),
+            await registrations.bound(store),
         )
         telemetry.know(self._snapshot.models)
         self.services.outcomes = OutcomeLog(self._snapshot.store if self._store is None else "memory:")
@@ -117,6 +114,8 @@ class App:
         self.services.tasks.spawn(keep_forgetting(self.services), name="contexts whose time has come")
         if self._share is not None:
             self.services.tasks.spawn(keep_fresh(self.services), name="keys of other workers")
+            fresh = registrations.keep_fresh(self.services)
+            self.services.tasks.spawn(fresh, name="schemas of other workers")
             self.services.tasks.spawn(self._share.keep_writing(telemetry.families), name="share metrics")
         server = self._snapshot.server
         self._server = Server(
@@ -332,14 +331,3 @@ def _place(error: BaseException) -> str:
     """Where it happened. The exception's own text may quote a prompt, and is not logged."""
     frames = traceback.extract_tb(error.__traceback__)[-3:]
     return " < ".join(f"{Path(f.filename).name}:{f.lineno} {f.name}" for f in reversed(frames))
-
-
-async def _registered(store: Store) -> SchemaRegistry:
-    """The schemas that were registered before this start. One that is refused today stays in the store, unused."""
-    registry = SchemaRegistry()
-    for row in await store.schemas():
-        try:
-            registry = registry.with_schema(row.name, compile_schema(orjson.loads(row.text)))
-        except SchemaRefused:
-            log.warning("the registered schema %s version %s is refused now", row.name, row.version)
-    return registry

@@ -223,11 +223,12 @@ def _supervise(start: Start, read: Read) -> int:
     with _told_why(server.host, server.port):
         sockets = workers.bind(server.host, server.port, server.workers)
     host, port = sockets[0].getsockname()[:2]
+    asyncio.run(_make_stores(start.snapshot))
 
     with tempfile.TemporaryDirectory(prefix="tailrace-") as folder:
 
         def work_with(snapshot: Snapshot) -> Work:
-            return lambda post: _run(_serve_place(post, snapshot, read, Path(folder)))
+            return lambda post: _work(_serve_place(post, snapshot, read, Path(folder)))
 
         def renewed() -> Work | None:
             try:
@@ -239,6 +240,27 @@ def _supervise(start: Start, read: Read) -> int:
         supervisor = workers.Supervisor(sockets, work_with(start.snapshot), say=_say, renewed=renewed)
         _settle_memory()
         return supervisor.run(lambda: _greet(start, host, port))
+
+
+async def _make_stores(snapshot: Snapshot) -> None:
+    """Ledger and limits are there and up to date, before several try to make them; all threads have ended again."""
+    from proxy.stores import open_limiter, open_store  # noqa: PLC0415
+
+    store = open_store(snapshot.store)
+    try:
+        await open_limiter(store, snapshot.server.workers).close()
+    finally:
+        await store.close()
+
+
+def _work(serving: Coroutine[Any, Any, int]) -> int:
+    from proxy.stores.base import StoreError  # noqa: PLC0415
+
+    try:
+        return _run(serving)
+    except StoreError as error:
+        _say(f"cannot start: {error}")
+        return 1
 
 
 async def _serve_place(post: Post, snapshot: Snapshot, read: Read, folder: Path) -> int:

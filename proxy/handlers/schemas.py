@@ -4,15 +4,16 @@ A change is on the disk before it is answered, and a refused schema changes noth
 """
 
 import time
+from contextlib import suppress
 from typing import Any
 
 import orjson
 
 from policies.route import Repair
-from proxy import serving
+from proxy import registrations, serving
 from proxy.edges import Visit, admin_only, read_body
 from proxy.services import Services
-from proxy.stores.base import Binding
+from proxy.stores.base import Binding, StoreError
 from proxy.wire.body import NotJson, read_json
 from proxy.wire.errors import JSON, NO_RETRY, ApiError, bad_request, method_not_allowed, not_found
 from schemas.compiled import compile_schema
@@ -37,6 +38,7 @@ async def schemas(services: Services, visit: Visit) -> serving.Response:
     """Serve `/v1/schemas...`. Raises ApiError."""
     parts = [p for p in visit.path.split("/")[1:] if p]
     method = visit.request.method
+    await _hear_of_others(services)
     if method == "POST" and len(parts) == 2 and parts[1] == "test":
         return await _test(services, visit, parts[0])
     if method == "GET" and len(parts) <= 2:
@@ -45,6 +47,13 @@ async def schemas(services: Services, visit: Visit) -> serving.Response:
         admin_only(visit)
         return await (_put if method == "PUT" else _delete)(services, visit, parts[0])
     raise method_not_allowed(method, f"/v1/{visit.path}", "GET, PUT, DELETE, POST .../test")
+
+
+async def _hear_of_others(services: Services) -> None:
+    """Whoever registers with one worker and asks another at once is understood."""
+    if services.ready.snapshot.server.workers > 1:
+        with suppress(StoreError):
+            await registrations.refresh(services)
 
 
 def _get(services: Services, parts: list[str]) -> serving.Response:
@@ -100,6 +109,7 @@ async def bind(services: Services, visit: Visit) -> serving.Response:
     if method not in ("PUT", "DELETE"):
         raise method_not_allowed(method, f"/v1/{visit.path}", "PUT, DELETE")
     admin_only(visit)
+    await _hear_of_others(services)
     route = parts[1]
     if route not in services.ready.routes:
         raise not_found(f"There is no route '{route[:200]}'.", code="route_not_found", param="route")

@@ -61,11 +61,11 @@ class Serving:
         number = self.process.pid
         return {int(n) for n in pathlib.Path(f"/proc/{number}/task/{number}/children").read_text().split()}
 
-    def get(self, path="/healthz"):
+    def get(self, path="/healthz", method="GET", body=None):
         """One request on a connection of its own; its status and body."""
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=10)
         try:
-            connection.request("GET", path)
+            connection.request(method, path, body)
             reply = connection.getresponse()
             return reply.status, reply.read().decode()
         finally:
@@ -113,6 +113,16 @@ def test_two_workers_serve_one_port_and_their_metrics_are_one(serve):
         return float(line.split()[-1])
 
     until(lambda: counted() >= 40)
+    assert serving.end() == 0
+
+
+def test_what_is_registered_with_one_worker_is_soon_known_to_all(serve):
+    serving = serve()
+    assert serving.get("/v1/schemas/age", "PUT", '{"type": "integer"}')[0] == 201
+    assert serving.get("/v1/routes/default/schema", "PUT", '{"schema": "age", "version": null}')[0] == 200
+    until(lambda: {serving.get("/v1/schemas/age")[0] for _ in range(20)} == {200})
+    assert serving.get("/v1/schemas/age", "DELETE")[0] == 200
+    until(lambda: {serving.get("/v1/schemas/age")[0] for _ in range(20)} == {404})
     assert serving.end() == 0
 
 
