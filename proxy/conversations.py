@@ -5,7 +5,6 @@ is bounded in tokens, the longest unused forgotten first. Nothing of it is writt
 """
 
 import asyncio
-import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -21,12 +20,11 @@ from policies.relevant import least
 from policies.room import room
 from policies.route import Route
 from proxy.counters import Counter
-from proxy.wire.body import dump
+from proxy.homes import conversation_name, turns_left
 
 REMEMBERED_TOKENS = 4_000_000
 HEAVY_BYTES = 64 * 1024
 """A request longer than this is read in a thread: reading it takes more than a few milliseconds."""
-MOST_TURNS = 50
 
 
 @dataclass(slots=True)
@@ -75,7 +73,7 @@ class Conversations:
         limits = [in_our_tokens(self._counter, card, n) for n in (route.context.budget_tokens, window) if n]
         if not limits:
             return None
-        name = _name(route.name, owner, messages)
+        name = conversation_name(route.name, owner, messages)
         conversation = self._known.pop(name, None) or Conversation(Index(self._counter))
         must = window is not None and total_tokens > in_our_tokens(
             self._counter, card, window
@@ -97,7 +95,7 @@ class Conversations:
         self, route: Route, owner: str | None, messages: Sequence[Mapping[str, Any]], overhead_tokens: int
     ) -> int:
         """How many tokens are left when trimming by relevance has taken all it may."""
-        name = _name(route.name, owner, messages)
+        name = conversation_name(route.name, owner, messages)
         conversation = self._known.pop(name, None) or Conversation(Index(self._counter))
         work = (conversation, messages, overhead_tokens)
         tokens = await asyncio.to_thread(_least, *work) if _heavy(messages) else _least(*work)
@@ -109,7 +107,7 @@ class Conversations:
         self, route: Route, owner: str | None, messages: Sequence[Mapping[str, Any]], cached_tokens: int
     ) -> None:
         """Remember what the provider said it had cached of the last prompt."""
-        conversation = self._known.get(_name(route.name, owner, messages))
+        conversation = self._known.get(conversation_name(route.name, owner, messages))
         if conversation is not None:
             conversation.cached_tokens = cached_tokens
 
@@ -132,9 +130,8 @@ def _trim(
     must: bool,
 ) -> Continued:
     conversation.follow(messages)
-    turns = sum(1 for m in messages if m.get("role") == "user")
-    # A conversation lasts about as long again as it has lasted: nothing better is known of it.
-    outlook = Outlook(turns=max(1, min(turns, MOST_TURNS)), cached_tokens=conversation.cached_tokens)
+    turns = turns_left(messages)
+    outlook = Outlook(turns=turns, cached_tokens=conversation.cached_tokens)
     return trim_on(
         messages,
         budget_tokens,
@@ -166,7 +163,3 @@ def caching_of(card: ModelCard) -> Caching:
 def _window(card: ModelCard, max_output_tokens: int | None) -> int | None:
     found = room(card, max_output_tokens)
     return None if found is None else found.tokens
-
-
-def _name(route: str, owner: str | None, messages: Sequence[Mapping[str, Any]]) -> bytes:
-    return hashlib.sha256(dump([route, owner, list(messages[:2])])).digest()

@@ -47,11 +47,11 @@ class Homes:
 
     def of(self, route: str, owner: str | None, messages: Sequence[Mapping[str, Any]]) -> Home | None:
         """Where this conversation is at home; None for one that is not known."""
-        return self._known.get(_name(route, owner, messages))
+        return self._known.get(conversation_name(route, owner, messages))
 
     def moved(self, route: str, owner: str | None, messages: Sequence[Mapping[str, Any]], home: Home) -> None:
         """The conversation is at home there now."""
-        self._known[_name(route, owner, messages)] = home
+        self._known[conversation_name(route, owner, messages)] = home
 
 
 def turns_left(messages: Sequence[Mapping[str, Any]]) -> float:
@@ -59,7 +59,7 @@ def turns_left(messages: Sequence[Mapping[str, Any]]) -> float:
     return float(max(1, min(MOST_TURNS, sum(m.get("role") == "user" for m in messages))))
 
 
-def _name(route: str, owner: str | None, messages: Sequence[Mapping[str, Any]]) -> bytes:
+def conversation_name(route: str, owner: str | None, messages: Sequence[Mapping[str, Any]]) -> bytes:
     """A conversation is known by what it begins with, up to its first question."""
     first = next((n for n, m in enumerate(messages, 1) if m.get("role") == "user"), len(messages))
     return hashlib.sha256(dump([route, owner, list(messages[:first])])).digest()

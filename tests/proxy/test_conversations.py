@@ -95,6 +95,15 @@ async def test_the_next_turn_begins_with_what_was_sent_before():
     assert two.trimmed.messages[0] == one.trimmed.messages[0]
 
 
+async def test_a_talk_without_instructions_is_known_again_at_its_second_turn():
+    conversations = Conversations(Counter())
+    first = history(120)[1:2]
+    second = [*first, {"role": "assistant", "content": "Noted."}, {"role": "user", "content": "Which number?"}]
+    for messages in (first, second):
+        await conversations.trim(ROUTE, None, messages, 3, CHEAP_CACHE, None, 40)
+    assert len(conversations._known) == 1
+
+
 async def test_without_a_limit_there_is_nothing_to_do():
     free = Route("r", ("m",), context=ContextRule("relevant"))
     assert await Conversations(Counter()).trim(free, None, history(3), 3, CHEAP_CACHE, None, 100) is None
