@@ -112,16 +112,7 @@ async def _exchange(
         listener.told = [] if turn is not None else None
     try:
         outcome = await converse(plan, live.messages, live)
-        live.delivers(outcome.last)
-        sent = live.prompt.context_of(outcome.last.number)  # a smaller model gets less than the first one
-        if sent is not plan.context or live.record is not None:
-            outcome = replace(outcome, plan=replace(outcome.plan, context=sent, record=live.record))
-        alias, word = selected.target(outcome.last.model).card.alias, wire_facts.schema_word(outcome)
-        if plan.context is not None and outcome.last.usage is not None:
-            services.conversations.learn(selected.route, key, live.messages, outcome.last.usage.cached_tokens)
-        if selected.route.sticky or learns(selected.route) or compares(selected.route):
-            remember(services, visit.id, key, selected, ask, outcome, live)
-        services.telemetry.exchange_ended(plan.route, alias, word, live.saved)
+        outcome = _concluded(services, visit, ask, selected, live, outcome)
         if listener is not None:
             return await _answer_streamed(visit, ask, outcome, live, listener, turn)
         return _answer_whole(visit, ask, outcome, live, turn)
@@ -130,6 +121,25 @@ async def _exchange(
             listener.stop()
             services.listeners.discard(listener)
             services.telemetry.stream_ended(visit.id, plan.route, listener.spoke_first_s)
+
+
+def _concluded(
+    services: Services, visit: Visit, ask: Ask, selected: Selected, live: Live, outcome: Outcome
+) -> Outcome:
+    """What others learn of an exchange that has ended; and its outcome, with the context that was sent at last."""
+    key = visit.key.name if visit.key else None
+    plan, last = outcome.plan, outcome.last
+    live.delivers(last)
+    if plan.context is not None and last.usage is not None:
+        services.conversations.learn(selected.route, key, live.messages, last.usage.cached_tokens)
+    sent = live.prompt.context_of(last.number)  # a smaller model gets less than the first one
+    if sent is not plan.context or live.record is not None:
+        outcome = replace(outcome, plan=replace(plan, context=sent, record=live.record))
+    if selected.route.sticky or learns(selected.route) or compares(selected.route):
+        remember(services, visit.id, key, selected, ask, outcome, live)
+    alias, word = selected.target(last.model).card.alias, wire_facts.schema_word(outcome)
+    services.telemetry.exchange_ended(plan.route, alias, word, live.saved)
+    return outcome
 
 
 def _answer_whole(

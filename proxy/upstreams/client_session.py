@@ -39,6 +39,7 @@ from proxy.upstreams.transport import (
     TotalTimeout,
     TransportError,
     first_value,
+    gather,
     is_finished,
 )
 
@@ -285,18 +286,10 @@ class Answer:
 
     async def read(self, limit: int) -> bytes:
         """See `Response.read`."""
-        pieces: list[bytes] = []
-        room = limit
         if int(self.header("content-length") or 0) > limit:
             self.abort()
             raise AnswerTooLarge(f"the answer is longer than {limit} bytes")
-        async for piece in self:
-            room -= len(piece)
-            if room < 0:
-                self.abort()
-                raise AnswerTooLarge(f"the answer is longer than {limit} bytes")
-            pieces.append(piece)
-        return b"".join(pieces)
+        return await gather(self, limit)
 
     def pieces(self) -> Self:
         """See `Response.pieces`."""

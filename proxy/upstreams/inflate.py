@@ -9,7 +9,7 @@ import zlib
 from collections.abc import Iterator
 from typing import Self
 
-from proxy.upstreams.transport import AnswerTooLarge, Headers, Malformed, Response, first_value
+from proxy.upstreams.transport import AnswerTooLarge, Headers, Malformed, Response, first_value, gather
 
 MAX_PIECE = 64 * 1024
 MAX_RATIO = 200
@@ -102,15 +102,7 @@ class Inflated:
 
     async def read(self, limit: int) -> bytes:
         """See `Response.read`."""
-        pieces: list[bytes] = []
-        room = limit
-        async for piece in self:
-            room -= len(piece)
-            if room < 0:
-                self.abort()
-                raise AnswerTooLarge(f"the answer is longer than {limit} bytes")
-            pieces.append(piece)
-        return b"".join(pieces)
+        return await gather(self, limit)
 
     def pieces(self) -> Self:
         """See `Response.pieces`."""

@@ -238,3 +238,16 @@ class Transport(Protocol):
     async def close(self) -> None:
         """End all calls and connections."""
         ...
+
+
+async def gather(answer: Response, limit: int) -> bytes:
+    """The body of `answer` from its pieces. Raises AnswerTooLarge, the answer ended, beyond `limit` bytes."""
+    parts: list[bytes] = []
+    room = limit
+    async for part in answer.pieces():
+        room -= len(part)
+        if room < 0:
+            answer.abort()
+            raise AnswerTooLarge(f"the answer is longer than {limit} bytes")
+        parts.append(part)
+    return b"".join(parts)
