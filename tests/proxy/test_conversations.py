@@ -98,7 +98,11 @@ async def test_the_next_turn_begins_with_what_was_sent_before():
 async def test_a_talk_without_instructions_is_known_again_at_its_second_turn():
     conversations = Conversations(Counter())
     first = history(120)[1:2]
-    second = [*first, {"role": "assistant", "content": "Noted."}, {"role": "user", "content": "Which number?"}]
+    second = [
+        *first,
+        {"role": "assistant", "content": "Noted."},
+        {"role": "user", "content": "Which number?"},
+    ]
     for messages in (first, second):
         await conversations.trim(ROUTE, None, messages, 3, CHEAP_CACHE, None, 40)
     assert len(conversations._known) == 1
