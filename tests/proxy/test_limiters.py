@@ -156,9 +156,11 @@ class TestSharedMeters:
         for n, answer in enumerate(found):
             if isinstance(answer, Granted):
                 limiters[n % 2].settle(answer, 7, 0)
-        meters = [await limiter.meter(DAILY, NOW) for limiter in reversed(limiters)]
-        assert (meters[0].spent + meters[0].held, meters[1].spent) in {(70, 70), (100, 70), (85, 70)}
-        assert (await limiters[0].meter(DAILY, NOW)).spent == 70
+        # The second worker is asked first: how many of the first's calls it sees settled is a matter of time.
+        early = await limiters[1].meter(DAILY, NOW)
+        assert 70 <= early.spent + early.held <= 100
+        late = [await limiter.meter(DAILY, NOW) for limiter in limiters]
+        assert [(meter.spent, meter.held) for meter in late] == [(70, 0), (70, 0)]
         for limiter, store in zip(limiters, stores, strict=True):
             await limiter.close()
             await store.close()
