@@ -8,16 +8,8 @@ from policies.cards import ModelCard, Price
 from policies.facts import Plan
 from policies.route import Budget, Cache, ContextRule, Floor, Limits, Match, Repair, Route, When
 from proxy.config.checks import Findings, digest
-from proxy.config.models import (
-    BudgetModel,
-    ConfigModel,
-    KeyModel,
-    MatchModel,
-    ModelModel,
-    PriceModel,
-    ProviderModel,
-    RouteModel,
-)
+from proxy.config.models import ConfigModel, KeyModel, ModelModel, PriceModel, ProviderModel
+from proxy.config.routes import BudgetModel, MatchModel, RouteModel
 from proxy.snapshot import Key, Provider, Server, Snapshot, Timeouts, completed
 
 

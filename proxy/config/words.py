@@ -8,8 +8,9 @@ from annotated_types import Ge, Gt, Le
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from proxy.config.models import ConfigModel, Words
+from proxy.config.models import ConfigModel
 from proxy.config.problems import Path
+from proxy.config.types import Words
 from proxy.snapshot import Secret
 
 _UNBOUNDED = 1_000_000
