@@ -35,7 +35,8 @@ class Sent:
 
     `sources` says which message of the request each one came from, `pieces` which of the index' pieces it
     holds. `length` is how many messages the request had, `question` where its last user message stood. `first`
-    says that it filled the whole budget with what one question needed: the next turn takes a part of it.
+    says that it filled the whole budget with what one question needed: the next turn takes a part of it. `masked`
+    are the messages of the request whose long text is left out and named (see `policies.masking`).
     """
 
     messages: tuple[Message, ...]
@@ -45,6 +46,7 @@ class Sent:
     length: int
     question: int | None
     first: bool = False
+    masked: frozenset[int] = frozenset()
 
     def tokens_before(self, at: int) -> int:
         """Tokens of the messages before the one at `at`."""
@@ -53,7 +55,7 @@ class Sent:
     @property
     def unshortened(self) -> bool:
         """Whether the request was sent as it was."""
-        return len(self.messages) == self.length and RECALL_SOURCE not in self.sources
+        return len(self.messages) == self.length and RECALL_SOURCE not in self.sources and not self.masked
 
 
 @dataclass(frozen=True, slots=True)
@@ -253,12 +255,13 @@ class Continuation(Selection):
             ),
             length=len(index.messages),
             question=question,
+            masked=sent.masked.intersection(sent.sources[:prefix]),
         )
         held = {piece for pieces in now.pieces for piece in pieces}
         trimmed = Trimmed(
             messages=now.messages,
             kept=tuple(sorted(source for source in set(now.sources) if source >= 0)),
-            dropped=leavings(index, held.__contains__, scores),
+            dropped=leavings(index, held.__contains__, scores, now.masked),
             tokens_in=total,
             tokens_out=sum(now.tokens) + self.overhead,
             note=f"{prefix} messages as sent before, {len(kept)} new, {len(self._recalled)} pieces recalled",

@@ -23,6 +23,7 @@ from policies.continuation import (
 )
 from policies.economy import OPENAI, Caching, Outlook, Sending, saved_tokens
 from policies.index import Index
+from policies.masking import trim_by_masks
 from policies.relevant import choose, leavings
 from policies.trimming import REPLY_OPENING, Trimmed, recent, untouched
 from policies.units import RESULT_ROLES, Message, last_user, leading
@@ -43,12 +44,14 @@ def trim_on(
     outlook: Outlook | None = None,
     pins: Collection[int] = (),
     overhead_tokens: int = REPLY_OPENING,
+    mask_after: int | None = None,
 ) -> Continued:
     """As `trim`, and what `sent` has in common with it stays byte for byte. Never raises.
 
     Without `sent`, or where the conversation is another one, it is `trim`. Without an `outlook` the budget is
     a limit. With one it is a means to save: where trimming does not pay over the turns expected, all is sent
-    as it came, and the note says so.
+    as it came, and the note says so. With `mask_after` tool results older than that many are masked where a
+    prefix is chosen anew, and where that is enough nothing else is left out.
     """
     known = index.follow(messages)
     total = index.tokens + overhead_tokens
@@ -64,6 +67,7 @@ def trim_on(
         pins=pins,
         overhead_tokens=overhead_tokens,
         total=total,
+        mask_after=mask_after,
     )
     if outlook is None or not decided.trimmed.fits:
         return decided
@@ -89,14 +93,26 @@ def _trimmed_on(
     pins: Collection[int],
     overhead_tokens: int,
     total: int,
+    mask_after: int | None,
 ) -> Continued:
-    if sent is None:
-        return _anew(index, (budget_tokens,), total, pins, overhead_tokens)
-    continuation = Continuation(index, sent, budget_tokens, caching, overhead_tokens)
-    continued = continuation.trimmed(pins, total)
-    if continued is not None:
-        return continued
-    return _anew(index, (int(budget_tokens * FROZEN_SHARE), budget_tokens), total, pins, overhead_tokens)
+    if sent is not None:
+        continued = Continuation(index, sent, budget_tokens, caching, overhead_tokens).trimmed(pins, total)
+        if continued is not None:
+            return continued
+    budgets = (budget_tokens,) if sent is None else (int(budget_tokens * FROZEN_SHARE), budget_tokens)
+    if mask_after is not None:
+        masked = trim_by_masks(
+            index,
+            mask_after,
+            budgets[0],
+            total,
+            caching=caching,
+            pins=pins,
+            overhead_tokens=overhead_tokens,
+        )
+        if masked is not None:
+            return masked
+    return _anew(index, budgets, total, pins, overhead_tokens)
 
 
 def _cached_whole(index: Index, sent: Sent | None, caching: Caching, outlook: Outlook | None) -> int:

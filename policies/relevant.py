@@ -9,7 +9,7 @@ from policies.relevance import Scores, relevance
 from policies.selection import Selection
 from policies.sessions import fill_session, is_reading, is_session, require_last_steps
 from policies.trimming import REPLY_OPENING, Dropped, Leavings, Trimmed, recent, untouched
-from policies.units import Message, content_hash, last_user, leading
+from policies.units import Message, content_hash, last_user, leading, long_text
 
 # Search results differ in length and stand for themselves: two short ones are better than a long one.
 SHORT_RECORDS = 0.3
@@ -141,8 +141,10 @@ def asking_pieces(index: Index, at: int) -> list[int]:
     ]
 
 
-def leavings(index: Index, kept: Callable[[int], bool], scores: Scores) -> Leavings:
-    """The record of each piece that is not kept."""
+def leavings(
+    index: Index, kept: Callable[[int], bool], scores: Scores, masked: Collection[int] = ()
+) -> Leavings:
+    """The record of each piece that is not kept; of `masked` messages their long text alone is gone."""
     messages, pieces = index.messages[:], index.pieces[:]
 
     def records() -> Iterator[Dropped]:
@@ -153,6 +155,8 @@ def leavings(index: Index, kept: Callable[[int], bool], scores: Scores) -> Leavi
             score = scores.get(n, 0.0)
             span = None if it.whole else (it.start, it.end)
             reason = "less relevant" if score else "irrelevant"
+            if it.message in masked:
+                span, reason = span or (0, len(long_text(messages[it.message]))), "masked"
             if it.message not in digests:
                 digests[it.message] = content_hash(messages[it.message])
             yield Dropped(digests[it.message], it.message, it.tokens, round(score, 3), reason, span)

@@ -29,12 +29,14 @@ class Repair:
 class ContextRule:
     """How much of a conversation goes upstream. `budget_tokens` None: only the model's window bounds it.
 
-    What is left out is kept for `keep_s` seconds, 0: not at all.
+    What is left out is kept for `keep_s` seconds, 0: not at all. Tool results older than the last
+    `mask_results_after` are masked before anything else is left out; None: masking is off.
     """
 
     policy: ContextPolicy = "off"
     budget_tokens: int | None = None
     keep_s: float = 86_400
+    mask_results_after: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -78,7 +78,15 @@ class Conversations:
         must = window is not None and total_tokens > in_our_tokens(
             self._counter, card, window
         )  # then it does not matter whether trimming pays
-        work = (conversation, messages, min(limits), overhead_tokens, caching_of(card), must)
+        work = (
+            conversation,
+            messages,
+            min(limits),
+            overhead_tokens,
+            caching_of(card),
+            must,
+            route.context.mask_results_after,
+        )
         continued = await asyncio.to_thread(_trim, *work) if _heavy(messages) else _trim(*work)
         conversation.sent = continued.sent
         trimmed = replace(
@@ -128,6 +136,7 @@ def _trim(
     overhead_tokens: int,
     caching: Caching,
     must: bool,
+    mask_after: int | None,
 ) -> Continued:
     conversation.follow(messages)
     turns = turns_left(messages)
@@ -140,6 +149,7 @@ def _trim(
         caching=caching,
         outlook=outlook if turns > 1 and not must else None,
         overhead_tokens=overhead_tokens,
+        mask_after=mask_after,
     )
 
 

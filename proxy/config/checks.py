@@ -28,6 +28,8 @@ _OURS = {
     "te",
     "upgrade",
 }
+_OF_RELEVANT = {"mask_results_after"}
+"""Fields of a context rule that other policies than `relevant` have no use for."""
 
 
 class Findings:
@@ -285,6 +287,14 @@ class Checks:
                     at_name=True,
                     expected="policy: recent or relevant beside it",
                 )
+            elif isinstance(context, dict) and context.get("policy", "off") != "relevant":
+                for field in sorted(_OF_RELEVANT & context.keys()):
+                    self._found.refuse(
+                        ("routes", name, "context", field),
+                        "has an effect with one policy only",
+                        at_name=True,
+                        expected="policy: relevant beside it",
+                    )
 
 
 def is_loopback(host: str) -> bool:

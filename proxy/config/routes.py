@@ -75,6 +75,10 @@ class ContextModel(StrictModel):
         default=_CONTEXT.keep_s,
         description="How long what was left out is kept in the store, to be had back from `GET /v1/context/{record}`; 0: not at all.",
     )
+    mask_results_after: Count | None = Field(
+        default=None,
+        description="With `relevant`: where the prompt has to be shortened, tool results older than the last so many are first replaced by a line that says what is left out. Absent: off.",
+    )
 
 
 class LimitsModel(StrictModel):

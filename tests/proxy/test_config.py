@@ -180,6 +180,12 @@ BROKEN = {
             "t.yaml:12:42: routes.b.limits.cost_usd: out of range, got 0 (expected an amount of USD above 0, such as 0.05)",
         ],
     ),
+    "masking-without-relevance": (
+        "routes:\n  a: {ladder: [mini], context: {policy: recent, mask_results_after: 3}}\n",
+        [
+            "t.yaml:11:49: routes.a.context.mask_results_after: has an effect with one policy only (expected policy: relevant beside it)"
+        ],
+    ),
     "context-budget-without-a-policy": (
         "routes:\n  a: {ladder: [mini], context: {budget_tokens: 10}}\n",
         [
