@@ -82,9 +82,13 @@ class Again:
 
 @dataclass(frozen=True, slots=True)
 class GiveUp:
-    """No answer. `schema`: replies came, none was valid. Otherwise the last failure is what to report."""
+    """No answer; the last failure is what to report, but where one of these says more.
 
-    reason: Literal["schema", "failure", "allowance"]
+    `schema`: replies came, none was valid. `contradiction`: a valid one came, which does not go on with what the
+    client was told already.
+    """
+
+    reason: Literal["schema", "failure", "allowance", "contradiction"]
     detail: str = ""
 
 

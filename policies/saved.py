@@ -27,19 +27,23 @@ class Saved:
     `routing` is what the cheaper models saved, less all attempts that were in vain. `trimming` is what the
     dropped tokens would have cost on the model that answered, less summaries. `caching` is what answers from
     our own cache saved. `patch` is what asking for a correction saved against asking for the whole again.
+    `shadow` is what calls cost that were made besides exchanges, to learn from: it is never above zero.
     """
 
     routing: int = 0
     trimming: int = 0
     caching: int = 0
     patch: int = 0
+    shadow: int = 0
 
     @property
     def total(self) -> int:
         """All levers together."""
-        return self.routing + self.trimming + self.caching + self.patch
+        return self.routing + self.trimming + self.caching + self.patch + self.shadow
 
 
+LEVERS = ("routing", "trimming", "caching", "patch", "shadow")
+"""The fields of `Saved`."""
 _NOTHING = Saved()
 
 

@@ -1,6 +1,7 @@
-"""What an exchange leaves behind for the decisions of later ones: where its conversation is at home, what it taught."""
+"""What an exchange leaves behind: what it saved or lost, where its conversation is at home, what it taught."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from policies.ladder import Accept
@@ -17,6 +18,23 @@ from proxy.wire.ask import Ask
 
 MOST_SHADOWS = 32
 """Shadow calls at the same time; beyond that none is made."""
+
+
+def credited(services: Services, exchange_id: str, outcome: Outcome, live: Live) -> Outcome:
+    """What the exchange saved or lost is in the ledger, also where no attempt could tell while it was booked.
+
+    An exchange that gave up has lost all it spent. An answer that counts though it is not valid, or though it was
+    set aside, saved what any answer does.
+    """
+    last, kept = outcome.last, isinstance(outcome.end, Accept)
+    if not live.spent or (kept and last.saved_nanousd is not None):
+        return outcome
+    found = live.saved_by(last.number if kept else None)
+    if found is None or (not kept and not found.total and live.saved is None):
+        return outcome  # unpriced, or nothing was spent
+    live.saved = found
+    services.store.credit(f"{exchange_id}.{last.number if kept else next(reversed(live.spent))}", found)
+    return replace(outcome, history=(*outcome.history[:-1], last.priced(last.cost_nanousd, found.total)))
 
 
 def learns(route: Route) -> bool:

@@ -61,6 +61,8 @@ _BOUND = ("host", "port", "workers")
 """Settings of `server` that hold from the start to the end of a process."""
 CLIENT_LEFT = 499
 """nginx's status for a request whose client left before its answer; only metrics see it."""
+SHUT_DOWN = 503
+"""That of a request whose answer was cut by the end of the process."""
 
 
 class App:
@@ -218,10 +220,11 @@ class App:
         finally:
             services.in_work -= 1
             if response is None:
-                services.telemetry.request_ended(visit_id, None, CLIENT_LEFT)
+                left = request.connection.lost or not services.draining
+                services.telemetry.request_ended(visit_id, None, CLIENT_LEFT if left else SHUT_DOWN)
             else:
                 route = response.header("x-tailrace-route")
-                services.telemetry.request_ended(visit_id, route, response.status)
+                services.telemetry.request_ended(visit_id, route, response.came_to)
         return response
 
     async def _answer(self, request: serving.Request, visit_id: str) -> serving.Answer:

@@ -119,5 +119,6 @@ class Listener:
         self.stop()
         await self.tell(error.event())
         assert self._response is not None
+        self._response.came_to = error.status
         await self._response.write_eof()
         return self._response

@@ -58,9 +58,13 @@ class Live:
         contract: Contract,
         rules: Rules,
         compared: bool = False,
+        besides: bool = False,
         prompt: Prompt,
     ) -> None:
-        """`compared`: texts of answers are kept, whether something is promised of them or not."""
+        """`compared`: texts of answers are kept, whether something is promised of them or not.
+
+        `besides`: nobody asked for the calls that are made, and all they cost is lost.
+        """
         self._services = services
         self._ready = services.ready
         self._ask = ask
@@ -71,6 +75,7 @@ class Live:
         self._listener = listener
         self._contract = contract
         self._compared = compared
+        self._besides = besides
         responses = ask.endpoint == "responses"
         self._messages_in = "input" if responses else "messages"
         self.messages: Sequence[Mapping[str, Any]] = conversation(ask.doc) if responses else ask.messages
@@ -78,7 +83,8 @@ class Live:
         self._rules = rules
         self.prompt = prompt
         self._kept: Trimmed | None = None
-        self._spent: list[Spent] = []
+        self.spent: dict[int, Spent] = {}
+        """What each booked attempt used, at which price, by number."""
         self.saved: Saved | None = None
         """What this exchange saved against one untrimmed call to the last model; None where unknown."""
         self._granted: dict[int, Granted] = {}
@@ -241,6 +247,7 @@ class Live:
             contract=self._contract,
             rules=self._rules,
             compared=True,
+            besides=True,
             prompt=Prompt(self._services.counter, self._selected.route.context, self._ask, planned),
         )
 
@@ -373,9 +380,12 @@ class Live:
             self._services.health.ended(ticket, attempt.failure, self.now())
         cost = 0 if attempt.usage is None else cost_nanousd(attempt.usage, target.card.price)
         delivered = attempt.failure is None and attempt.verdict.acceptable and attempt.set_aside is None
-        self._spent.append(Spent(attempt.purpose, attempt.usage or _NOTHING, target.card.price))
+        self.spent[attempt.number] = Spent(attempt.purpose, attempt.usage or _NOTHING, target.card.price)
         if delivered:
-            self.saved = self._saved(attempt.number)
+            self.saved = self.saved_by(attempt.number)
+        elif self._besides and cost is not None:
+            self.saved = Saved(shadow=-cost)
+            self._services.telemetry.saved(self._selected.route.name, self.saved)
         saved_nanousd = self.saved.total if delivered and self.saved is not None else None
         attempt = attempt.priced(cost, saved_nanousd)
         failure = attempt.failure
@@ -387,7 +397,7 @@ class Live:
                 attempt.usage or _NOTHING,
                 cost,
                 "cancelled" if cancelled else None,
-                self.saved if delivered else None,
+                self.saved if delivered or self._besides else None,
                 verdict=attempt.verdict.kind,
                 repairs=tuple(c.operation for c in attempt.verdict.changes),
                 failure=failure.kind if failure else None,
@@ -426,12 +436,15 @@ class Live:
         call = self._calls.get(attempt.number)
         return 0.0 if call is None else call.waited_s
 
-    def _saved(self, number: int) -> Saved | None:
-        """What the exchange saved, now that its last attempt answered."""
-        flagship = self._selected.flagship.price
+    def saved_by(self, number: int | None) -> Saved | None:
+        """What the exchange saved with the answer of this attempt; None: all it spent was in vain."""
+        spent, flagship = list(self.spent.values()), self._selected.flagship.price
+        if number is None:
+            return saved(spent, None, flagship)
         context = self.prompt.context_of(number)
         cached = 0 if context is None else context.cached_tokens_in
-        return saved(self._spent, len(self._spent) - 1, flagship, self.prompt.dropped_tokens(number), cached)
+        answer = len(spent) - 1 if number == next(reversed(self.spent)) else list(self.spent).index(number)
+        return saved(spent, answer, flagship, self.prompt.dropped_tokens(number), cached)
 
     def _observe(self, alias: str, attempt: Attempt) -> None:
         """Remember how the model treated the shape it was asked for."""

@@ -16,7 +16,7 @@ from policies.cards import ModelCard
 from policies.chat import Usage
 from policies.ladder import Attempt
 from policies.limits import BudgetMeter, BudgetRule, period_bounds
-from policies.saved import Saved
+from policies.saved import LEVERS, Saved
 from proxy.families import NANO, Families
 from proxy.series import Buckets, Cell
 from proxy.shared_series import Share
@@ -27,7 +27,6 @@ OPERATIONS: Mapping[str, str] = {"chat/completions": "chat", "completions": "tex
 BreakerState = Literal["closed", "half_open", "open"]
 NO_ROUTE = "none"
 """The route of what ended before one was found, and of health and metrics."""
-LEVERS = ("routing", "trimming", "caching", "patch")
 
 
 @dataclass(slots=True)
@@ -123,7 +122,10 @@ class Telemetry:
         self._in_flight.value += 1
 
     def request_ended(self, request_id: str, route: str | None, status: int) -> None:
-        """One client request has been answered (499: its client left). `route` None: as far as its attempts tell."""
+        """One client request has been answered (499: its client left). `route` None: as far as its attempts tell.
+
+        The status of a stream that ended in an error is that error's, whatever it began with.
+        """
         self._in_flight.value -= 1
         request = self._in_work.pop(request_id)
         seconds = time.monotonic() - request.began_s

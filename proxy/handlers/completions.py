@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from policies.chat import Reply
-from policies.ladder import Accept
+from policies.ladder import Accept, GiveUp
 from proxy import serving
-from proxy.aftermath import compares, learns, remember
+from proxy.aftermath import compares, credited, learns, remember
 from proxy.budgets import Rules, admit, rules_of
 from proxy.cache import Turn, key_of
 from proxy.edges import Visit, read_body
@@ -130,6 +130,14 @@ def _concluded(
     key = visit.key.name if visit.key else None
     plan, last = outcome.plan, outcome.last
     live.delivers(last)
+    if (
+        ask.stream
+        and outcome.released
+        and isinstance(outcome.end, Accept)
+        and _events_left(outcome, live) is None
+    ):
+        outcome = replace(outcome, end=GiveUp("contradiction"))
+    outcome = credited(services, visit.id, outcome, live)
     if plan.context is not None and last.usage is not None:
         services.conversations.learn(selected.route, key, live.messages, last.usage.cached_tokens)
     sent = live.prompt.context_of(last.number)  # a smaller model gets less than the first one
@@ -174,11 +182,7 @@ async def _answer_streamed(
     call = live.last_call
     assert call is not None
     events = _events_left(outcome, live)
-    if events is None:
-        message = (
-            "The answer turned out not to be valid, and the corrected one contradicts what was delivered."
-        )
-        return await listener.fail(ApiError(422, message, "schema_unsatisfied", type="schema_error"))
+    assert events is not None, "else the outcome says so"
     frames = [frame(event) for event in events]
     if turn is not None and listener.told is not None:
         usage = [] if call.usage_event is None or not ask.include_usage else [frame(call.usage_event)]

@@ -19,6 +19,7 @@ from policies.cards import ModelCard
 from policies.limits import period_bounds
 from policies.money import usd_text
 from policies.route import Route
+from policies.saved import LEVERS
 from proxy import serving
 from proxy.edges import Visit, admin_only
 from proxy.handlers.again import PROVIDER as CACHE
@@ -155,15 +156,14 @@ def _model(alias: str, card: ModelCard | None) -> dict[str, Any]:
 
 def _exchange(exchange: Exchange) -> dict[str, Any]:
     rows = exchange.attempts
-    first, last = rows[0], rows[-1]
+    first = rows[0]
     ended = [row.ts_ns / 1e6 + row.latency_ms for row in rows if row.latency_ms is not None]
-    levers = {
-        "routing": last.saved_routing,
-        "trimming": last.saved_trimming,
-        "caching": last.saved_caching,
-        "patch": last.saved_patch,
+    levers = {lever: [getattr(row, f"saved_{lever}") for row in rows] for lever in LEVERS}
+    by_lever = {
+        lever: sum(known)
+        for lever, amounts in levers.items()
+        if (known := [a for a in amounts if a is not None])
     }
-    saved = [amount for amount in levers.values() if amount is not None]
     costs = [row.cost_nanousd for row in rows if row.status != "open"]
     return {
         "id": exchange.id,
@@ -175,8 +175,8 @@ def _exchange(exchange: Exchange) -> dict[str, Any]:
         "stream": first.stream,
         "outcome": outcome_of(rows),
         "cost_usd": None if None in costs else usd_text(sum(c for c in costs if c is not None)),
-        "saved_usd": usd_text(sum(saved)) if saved else None,
-        "saved_by": {name: usd_text(amount) for name, amount in levers.items() if amount},
+        "saved_usd": usd_text(sum(by_lever.values())) if by_lever else None,
+        "saved_by": {name: usd_text(amount) for name, amount in by_lever.items() if amount},
         "ms": round(max(ended) - first.ts_ns / 1e6, 1) if ended else None,
         "attempts": [_attempt(row) for row in rows],
     }
@@ -184,6 +184,7 @@ def _exchange(exchange: Exchange) -> dict[str, Any]:
 
 def outcome_of(rows: tuple[Row, ...]) -> str:
     """What became of a request, in one word of the page's legend."""
+    rows = tuple(row for row in rows if row.purpose != "route") or rows  # not what was asked besides it
     first, last = rows[0], rows[-1]
     if last.status == "open":
         return "running"

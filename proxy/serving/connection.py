@@ -358,14 +358,14 @@ class Connection(asyncio.Protocol):
     def _answered(self, request: Request, answer: Answer) -> None:
         if self.lost:
             return
+        if self._spoke if isinstance(answer, Response) else not answer.ended:
+            self._transport.abort()  # never as if it were whole, and nothing else in its place
+            return
         if isinstance(answer, Response):
             if not request.whole:  # what is left of the body is not worth reading
                 request.keep_alive = False
             data = answer.encode(self.framing(request), bodiless=request.method == "HEAD")
             self._transport.write(data)
-        elif not answer.ended:
-            self._transport.abort()  # never as if it were whole
-            return
         self._request = None
         self._since = self._loop.time()
         self._began = self._in_head
@@ -417,8 +417,9 @@ class Connection(asyncio.Protocol):
         return date if request.version == "1.1" else date + _KEEP_ALIVE_10
 
     def say_continue(self) -> None:
-        """Ask for the body that the client holds back."""
+        """Ask for the body that the client holds back. Raises ConnectionResetError when it left."""
         self.write(_CONTINUE)
+        self._spoke = False  # that was no part of an answer
 
     def resume(self) -> None:
         """Read on: what was held has been taken, and nobody waits."""

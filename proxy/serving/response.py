@@ -45,6 +45,11 @@ class Response:
         self.body = body
         self.headers = _pairs(headers)
 
+    @property
+    def came_to(self) -> int:
+        """The status; what a stream came to may be another than its status."""
+        return self.status
+
     def header(self, name: str) -> str | None:
         """The first value of `name` (lower case)."""
         return next((v for n, v in self.headers if n == name), None)
@@ -61,10 +66,12 @@ class Response:
 class StreamResponse:
     """An answer that is written piece by piece: `prepare`, `write` as often as needed, `write_eof`."""
 
-    __slots__ = ("_bodiless", "_chunked", "_connection", "ended", "headers", "status")
+    __slots__ = ("_bodiless", "_chunked", "_connection", "came_to", "ended", "headers", "status")
 
     def __init__(self, *, status: int = 200, headers: Headers = ()) -> None:
         self.status = status
+        self.came_to = status
+        """The status that would have told how it ended."""
         self.headers = _pairs(headers)
         self.ended = False
         self._connection: Connection | None = None

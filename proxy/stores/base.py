@@ -79,8 +79,8 @@ class Outcome(NamedTuple):
     """What became of an attempt.
 
     `cost_nanousd` None: unpriced. `purpose` None keeps that of the intent; a call that we ended ourselves
-    becomes `cancelled` or `hedge_loser`. `saved` belongs on the attempt whose answer was delivered, None on
-    all others and where unpriced. `failure` is a `policies.chat.Failure.kind`.
+    becomes `cancelled` or `hedge_loser`. `saved` belongs on the attempt whose answer was delivered, and on
+    calls besides an exchange; None on all others and where unpriced; see `Ledger.credit`. `failure` is a `policies.chat.Failure.kind`.
     """
 
     status: Literal["ok", "failed", "cancelled"]
@@ -125,6 +125,7 @@ class Row:
     saved_trimming: int | None
     saved_caching: int | None
     saved_patch: int | None
+    saved_shadow: int | None
     verdict: str | None
     repairs: str
     failure: str | None
@@ -258,6 +259,12 @@ class Ledger(Protocol):
 
     def settle(self, attempt_id: str, outcome: Outcome) -> None:
         """Queue the outcome. The first one counts; never raises, because the money is spent."""
+
+    def credit(self, attempt_id: str, saved: Saved) -> None:
+        """Queue what an exchange saved or lost, where that was known only after all its attempts were settled.
+
+        It takes the place of what the attempt's outcome said of it. Never raises.
+        """
 
     async def flush(self) -> None:
         """All that was queued before is on the disk. Raises StoreFailed where it is not."""

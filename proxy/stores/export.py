@@ -8,13 +8,12 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from policies.money import usd_text
+from policies.saved import LEVERS
 from proxy.stores.base import Row
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MONEY = {name: f"{name.removesuffix('_nanousd')}_usd" for name in ("reserved_nanousd", "cost_nanousd")}
-_MONEY |= {
-    name: f"{name}_usd" for name in ("saved_routing", "saved_trimming", "saved_caching", "saved_patch")
-}
+_MONEY |= {f"saved_{lever}": f"saved_{lever}_usd" for lever in LEVERS}
 _COLUMNS = tuple(field.name for field in fields(Row))
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 """What a spreadsheet takes for the start of a formula (OWASP, "CSV Injection")."""

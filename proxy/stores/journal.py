@@ -65,6 +65,10 @@ class Journal:
         """Write an outcome."""
         self._write(_dumps((attempt_id, *outcome)), committed)
 
+    def credit(self, attempt_id: str, saved: Saved, committed: int) -> None:
+        """Write what an exchange saved or lost."""
+        self._write(_dumps((attempt_id, saved)), committed)
+
     def _write(self, record: bytes, committed: int) -> bool:
         self._written += 1
         if self._at + len(record) + 2 > (self._turn % 2 + 1) * self._half_bytes:
@@ -97,7 +101,9 @@ class Journal:
         self._at = start + len(header) - 1
 
 
-def read_journal(path: Path, half_bytes: int = _HALF_BYTES) -> Iterator[Attempt | tuple[str, Outcome]]:
+def read_journal(
+    path: Path, half_bytes: int = _HALF_BYTES
+) -> Iterator[Attempt | tuple[str, Outcome | Saved]]:
     """What the journal of a dead process holds, oldest first; a record that was cut short ends its half."""
     halves = []
     with path.open("rb") as file:
@@ -123,11 +129,13 @@ def _dumps(values: tuple[Any, ...]) -> bytes:
         ).encode()
 
 
-def _item(record: bytes) -> Attempt | tuple[str, Outcome] | None:
+def _item(record: bytes) -> Attempt | tuple[str, Outcome | Saved] | None:
     try:
         values = json.loads(record)
         if len(values) == len(Attempt._fields):
             return Attempt(*values)
+        if len(values) == 2:
+            return values[0], Saved(**values[1])
         attempt_id, status, usage, cost, purpose, saved, verdict, repairs, *rest = values
         levers = None if saved is None else Saved(**saved)
         outcome = Outcome(status, Usage(**usage), cost, purpose, levers, verdict, tuple(repairs), *rest)

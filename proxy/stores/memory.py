@@ -7,6 +7,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
+from policies.saved import LEVERS, Saved
 from proxy.stores.base import (
     Attempt,
     Binding,
@@ -63,6 +64,14 @@ class MemoryStore:
         row = self._rows.get(attempt_id)
         if row is not None and row.status == "open":
             self._rows[attempt_id] = _settled_row(row, outcome)
+
+    def credit(self, attempt_id: str, saved: Saved) -> None:
+        if self.stopped:
+            self.lost += 1
+            return
+        row = self._rows.get(attempt_id)
+        if row is not None and row.status != "open":
+            self._rows[attempt_id] = replace(row, **_levers(saved))
 
     async def flush(self) -> None:
         if self.stopped:
@@ -191,10 +200,7 @@ def _open_row(attempt: Attempt) -> Row:
         reasoning_tokens=0,
         reported=False,
         cost_nanousd=None,
-        saved_routing=None,
-        saved_trimming=None,
-        saved_caching=None,
-        saved_patch=None,
+        **_levers(None),
         verdict=None,
         repairs="",
         failure=None,
@@ -204,7 +210,7 @@ def _open_row(attempt: Attempt) -> Row:
 
 
 def _settled_row(row: Row, outcome: Outcome) -> Row:
-    usage, saved = outcome.usage, outcome.saved
+    usage = outcome.usage
     return replace(
         row,
         status=outcome.status,
@@ -216,16 +222,18 @@ def _settled_row(row: Row, outcome: Outcome) -> Row:
         reasoning_tokens=usage.reasoning_tokens,
         reported=usage.reported,
         cost_nanousd=outcome.cost_nanousd,
-        saved_routing=None if saved is None else saved.routing,
-        saved_trimming=None if saved is None else saved.trimming,
-        saved_caching=None if saved is None else saved.caching,
-        saved_patch=None if saved is None else saved.patch,
+        **_levers(outcome.saved),
         verdict=outcome.verdict,
         repairs=",".join(outcome.repairs),
         failure=outcome.failure,
         latency_ms=outcome.latency_ms,
         ttft_ms=outcome.ttft_ms,
     )
+
+
+def _levers(saved: Saved | None) -> dict[str, Any]:
+    """The columns of what was saved."""
+    return {f"saved_{lever}": None if saved is None else getattr(saved, lever) for lever in LEVERS}
 
 
 def _group_of(row: Row, group: Group) -> str | None:
@@ -242,12 +250,6 @@ def _figures(rows: Sequence[Row]) -> Figures:
         cached_tokens=sum(row.cached_tokens for row in rows),
         output_tokens=sum(row.output_tokens for row in rows),
         cost_nanousd=sum(row.cost_nanousd or 0 for row in rows),
-        saved_nanousd=sum(
-            (row.saved_routing or 0)
-            + (row.saved_trimming or 0)
-            + (row.saved_caching or 0)
-            + (row.saved_patch or 0)
-            for row in rows
-        ),
+        saved_nanousd=sum(getattr(row, f"saved_{lever}") or 0 for row in rows for lever in LEVERS),
         unpriced=sum(row.cost_nanousd is None for row in rows),
     )

@@ -23,6 +23,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
+from policies.saved import Saved
 from proxy.stores import contexts, tables
 from proxy.stores.base import (
     Attempt,
@@ -148,6 +149,10 @@ class SqliteStore:
     def settle(self, attempt_id: str, outcome: Outcome) -> None:
         self._writer.settle(attempt_id, outcome)
         self._journal.settle(attempt_id, outcome, self._writer.committed)
+
+    def credit(self, attempt_id: str, saved: Saved) -> None:
+        self._writer.credit(attempt_id, saved)
+        self._journal.credit(attempt_id, saved, self._writer.committed)
 
     async def flush(self) -> None:
         await self._write(lambda _: None)

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import fields
 from typing import Any
 
+from policies.saved import LEVERS, Saved
 from proxy.stores import contexts
 from proxy.stores.base import Attempt, Exchange, Figures, Group, Outcome, Row, Scope
 
@@ -79,6 +80,7 @@ MIGRATIONS: tuple[str, ...] = (
     CREATE TABLE notes (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
     """,
     contexts.MIGRATION,
+    "ALTER TABLE attempts ADD COLUMN saved_shadow INTEGER",
 )
 """Step n makes user_version n+1 of version n. A step that was released is never changed."""
 
@@ -96,12 +98,14 @@ _OUTCOME = (
     "saved_trimming",
     "saved_caching",
     "saved_patch",
+    "saved_shadow",
     "verdict",
     "repairs",
     "failure",
     "latency_ms",
     "ttft_ms",
 )
+_UNSAVED = (None,) * len(LEVERS)
 _INTENT = (*(name for name in Attempt._fields if name != "purpose"), "owner", "purpose")
 _ALL = (*_INTENT[:-1], *_OUTCOME)
 _ROW = tuple(field.name for field in fields(Row))
@@ -118,6 +122,11 @@ _INSERT_SETTLED = (
 _SETTLE = (
     f"UPDATE attempts SET purpose = COALESCE(?, purpose), {', '.join(f'{name} = ?' for name in _OUTCOME[1:])} "  # noqa: S608 - names from above
     f"WHERE id = ? AND {_UNDECIDED}"
+)
+_SAVED = tuple(f"saved_{lever}" for lever in LEVERS)
+_CREDIT = (
+    f"UPDATE attempts SET {', '.join(f'{name} = ?' for name in _SAVED)} "  # noqa: S608 - names from above
+    "WHERE id = ? AND status <> 'open'"
 )
 _SELECT_ROWS = f"SELECT {', '.join(_ROW)} FROM attempts"  # noqa: S608 - names from above
 _SELECT_ROWS_AFTER = (
@@ -138,7 +147,7 @@ _FIGURES_SQL = """
     COUNT(DISTINCT exchange), COUNT(*),
     COALESCE(SUM(input_tokens), 0), COALESCE(SUM(cached_tokens), 0), COALESCE(SUM(output_tokens), 0),
     COALESCE(SUM(cost_nanousd), 0),
-    COALESCE(SUM(saved_routing + saved_trimming + saved_caching + saved_patch), 0),
+    COALESCE(SUM(saved_routing + saved_trimming + saved_caching + saved_patch + COALESCE(saved_shadow, 0)), 0),
     COUNT(*) FILTER (WHERE cost_nanousd IS NULL AND status <> 'unsettled'),
     COUNT(*) FILTER (WHERE status = 'unsettled'),
     COALESCE(SUM(reserved_nanousd) FILTER (WHERE status = 'unsettled'), 0)
@@ -164,20 +173,24 @@ def migrate(connection: sqlite3.Connection) -> None:
 
 
 def write_attempts(
-    connection: sqlite3.Connection, items: Iterable[Attempt | tuple[str, Outcome]], owner: str
+    connection: sqlite3.Connection, items: Iterable[Attempt | tuple[str, Outcome | Saved]], owner: str
 ) -> None:
-    """Intents and outcomes, in the order they were queued, are in the tables.
+    """Intents, outcomes and credits, in the order they were queued, are in the tables.
 
     An attempt that began and ended within `items` is written once, as a whole.
     """
     begun: dict[str, Attempt] = {}
     whole: list[tuple[Any, ...]] = []
     settled: list[tuple[Any, ...]] = []
+    credited: list[tuple[Any, ...]] = []
     for item in items:
         if isinstance(item, Attempt):
             begun.setdefault(item.id, item)
             continue
         attempt_id, outcome = item
+        if isinstance(outcome, Saved):  # its outcome came before it
+            credited.append((*_saved_values(outcome), _text(attempt_id)))
+            continue
         attempt = begun.pop(attempt_id, None)
         if attempt is None:
             settled.append((*_outcome_values(outcome, None), _text(attempt_id)))
@@ -189,6 +202,8 @@ def write_attempts(
         connection.executemany(_INSERT_INTENT, [_intent_values(attempt, owner) for attempt in begun.values()])
     if settled:
         connection.executemany(_SETTLE, settled)
+    if credited:
+        connection.executemany(_CREDIT, credited)
 
 
 def _intent_values(attempt: Attempt, owner: str) -> tuple[Any, ...]:
@@ -212,7 +227,7 @@ def _intent_values(attempt: Attempt, owner: str) -> tuple[Any, ...]:
 
 
 def _outcome_values(outcome: Outcome, purpose: str | None) -> tuple[Any, ...]:
-    usage, saved = outcome.usage, outcome.saved
+    usage = outcome.usage
     return (
         outcome.purpose or purpose,
         outcome.status,
@@ -223,16 +238,19 @@ def _outcome_values(outcome: Outcome, purpose: str | None) -> tuple[Any, ...]:
         _whole(usage.reasoning_tokens),
         1 if usage.reported else 0,
         _whole(outcome.cost_nanousd),
-        None if saved is None else _whole(saved.routing),
-        None if saved is None else _whole(saved.trimming),
-        None if saved is None else _whole(saved.caching),
-        None if saved is None else _whole(saved.patch),
+        *_saved_values(outcome.saved),
         _text(outcome.verdict),
         _text(",".join(outcome.repairs)) if outcome.repairs else "",
         _text(outcome.failure),
         outcome.latency_ms,
         outcome.ttft_ms,
     )
+
+
+def _saved_values(saved: Saved | None) -> tuple[int | None, ...]:
+    if saved is None:
+        return _UNSAVED
+    return tuple([_whole(getattr(saved, lever)) for lever in LEVERS])
 
 
 def _text(value: str | None) -> str | None:

@@ -18,6 +18,7 @@ from concurrent.futures import Future, InvalidStateError
 from contextlib import suppress
 from typing import Any
 
+from policies.saved import Saved
 from proxy.stores.base import Attempt, Outcome, StoreFailed, StoreFull
 from proxy.stores.tables import write_attempts
 
@@ -69,7 +70,7 @@ class Writer:
         self._owner = owner
         self._interval_s = interval_s
         self._max_waiting = max_waiting
-        self._queue: deque[Attempt | tuple[str, Outcome] | _Job] = deque()
+        self._queue: deque[Attempt | tuple[str, Outcome | Saved] | _Job] = deque()
         self._wake = threading.Event()
         self._idle = False
         self._urgent = False
@@ -102,6 +103,15 @@ class Writer:
             self.lost += 1
             return
         self._queue.append((attempt_id, outcome))
+        if self._idle:
+            self._wake.set()
+
+    def credit(self, attempt_id: str, saved: Saved) -> None:
+        """Queue what came of an exchange."""
+        if self.stopped:
+            self.lost += 1
+            return
+        self._queue.append((attempt_id, saved))
         if self._idle:
             self._wake.set()
 
@@ -167,21 +177,21 @@ class Writer:
         self._urgent = False
         return bool(self._queue) or not self._closing
 
-    def _take(self) -> list[Attempt | tuple[str, Outcome] | _Job]:
+    def _take(self) -> list[Attempt | tuple[str, Outcome | Saved] | _Job]:
         queue = self._queue
         batch = [queue.popleft() for _ in range(min(len(queue), _MAX_BATCH))]
         if queue:  # more than a batch: the rest has waited long enough
             self._urgent = True
         return batch
 
-    def _write(self, batch: Sequence[Attempt | tuple[str, Outcome] | _Job]) -> bool:
+    def _write(self, batch: Sequence[Attempt | tuple[str, Outcome | Saved] | _Job]) -> bool:
         done: list[tuple[_Job, Any, BaseException | None]] = []
         try:
             if self._connection is None:
                 self._connection = self._connect()
             connection = self._connection
             connection.execute("BEGIN IMMEDIATE")
-            rows: list[Attempt | tuple[str, Outcome]] = []
+            rows: list[Attempt | tuple[str, Outcome | Saved]] = []
             for item in batch:
                 if isinstance(item, _Job):
                     write_attempts(connection, rows, self._owner)
@@ -205,7 +215,9 @@ class Writer:
                 job.future.set_exception(raised)
         return True
 
-    def _fail(self, batch: Sequence[Attempt | tuple[str, Outcome] | _Job], error: sqlite3.Error) -> None:
+    def _fail(
+        self, batch: Sequence[Attempt | tuple[str, Outcome | Saved] | _Job], error: sqlite3.Error
+    ) -> None:
         """Keep the rows for later, tell those who wait, and stop where trying again is not safe."""
         name = getattr(error, "sqlite_errorname", type(error).__name__)
         code = getattr(error, "sqlite_errorcode", 0)

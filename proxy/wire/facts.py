@@ -187,6 +187,11 @@ def error_of(outcome: Outcome, *, retried: bool) -> ApiError:
     """The failure that an exchange ended with. `retried`: tell the client not to multiply our retries."""
     end = outcome.end
     assert isinstance(end, GiveUp)
+    if end.reason == "contradiction":
+        message = (
+            "The answer turned out not to be valid, and the corrected one contradicts what was delivered."
+        )
+        return ApiError(422, message, "schema_unsatisfied", type="schema_error")
     if end.reason != "schema":
         failures = [a.failure for a in reversed(outcome.history) if a.failure is not None]
         # What an upstream said tells more than that the last model was too small to be asked.

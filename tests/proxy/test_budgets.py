@@ -127,9 +127,11 @@ async def test_what_was_saved_is_told_and_booked():
         with pytest.raises(openai.UnprocessableEntityError) as caught:
             await ask(app, "age")
         assert caught.value.response.headers["x-tailrace-saved-usd"] == "-0.00044"
+        raw = await app.client.chat.completions.with_raw_response.create(model="raw", messages=USER)
+        assert raw.headers["x-tailrace-saved-usd"] == "0"  # what a client without us would have got, and paid
         await app.services.store.flush()
         report = await app.services.store.usage(0, 2**62)
-        assert report.total.saved_nanousd == 140_000
+        assert report.total.saved_nanousd == 180_000 - 40_000 - 440_000
 
 
 OUTPUTS = [

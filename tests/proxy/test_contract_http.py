@@ -195,6 +195,12 @@ async def test_a_checked_stream_that_cannot_be_gone_on_with_ends_in_an_error(app
     upstream.script = ['{"name": "Bob Example of Rome", "age": "x"}', TEXT]
     with pytest.raises(openai.APIError, match="contradicts"):
         await streamed(app, "live")
+    families = app.services.telemetry.families
+    assert families.requests.cell("live", "422").value == 1
+    assert families.answers.cell("live", "mini", "failed").value == 1
+    await app.services.store.flush()
+    total = (await app.services.store.usage(0, 2**62)).total
+    assert total.saved_nanousd == -total.cost_nanousd < 0
 
 
 async def test_a_model_that_can_is_asked_natively(app, upstream):

@@ -7,6 +7,7 @@ import aiohttp
 import pytest
 from aiohttp import web
 
+from tests.proxy.hostile_server import hostile
 from tests.proxy.scripted import Upstream, chunks, proxy
 
 USER = [{"role": "user", "content": "How old?"}]
@@ -130,3 +131,34 @@ async def test_an_upload_over_the_limit_is_refused_while_it_passes(app, upstream
     async with aiohttp.ClientSession() as session:
         async with session.post(app.url + "/v1/files", data=parts()) as r:
             assert (r.status, (await r.json())["error"]["code"]) == (413, "request_too_large")
+
+
+@pytest.mark.parametrize("framing", ["length", "chunks", "stream"])
+async def test_an_answer_passed_on_that_is_cut_ends_and_nothing_takes_its_place(framing):
+    kind = b"text/event-stream" if framing == "stream" else b"application/octet-stream"
+    length = b"content-length: 900" if framing == "length" else b"transfer-encoding: chunked"
+    head = b"HTTP/1.1 200 OK\r\ncontent-type: " + kind + b"\r\n" + length + b"\r\n\r\n"
+    piece = b"x" * 100 if framing == "length" else b"64\r\n" + b"x" * 100 + b"\r\n"
+
+    async def cut(visit):
+        await visit.request()
+        await visit.say(head + piece)
+        await asyncio.sleep(0.05)
+        visit.reset()
+
+    upstream = Upstream()
+    async with hostile(cut) as server:
+        upstream.url = f"http://127.0.0.1:{server.port}/v1"
+        async with proxy(upstream) as app:
+            reader, writer = await asyncio.open_connection(*app.url.removeprefix("http://").split(":"))
+            writer.write(b"GET /v1/files/f/content HTTP/1.1\r\nhost: x\r\n\r\n")
+            try:
+                answer = await asyncio.wait_for(reader.read(), 5)  # to the connection's end
+            except ConnectionError:
+                answer = b""  # a reset says it as well
+            writer.close()
+            assert answer.count(b"HTTP/1.1") <= 1
+            assert b"upstream" not in answer
+            assert not answer.endswith(b"0\r\n\r\n")
+            cells = app.services.telemetry.families.requests.cells
+            assert [labels for labels, cell in cells.items() if cell.value] == [("default", "502")]

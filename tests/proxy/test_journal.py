@@ -43,10 +43,12 @@ def test_records_read_back_as_they_were_written(path, file):
         attempt(1, key="k", run="r", step="s", stream=True),
         ("req_1.1", full),
         ("req_1.2", outcome(None)),
+        ("req_1.1", Saved(-1, 2, 3, 4, -5)),
     ]
     journal.begin(records[0], 0)
     journal.settle(*records[1], 0)
     journal.settle(*records[2], 0)
+    journal.credit(*records[3], 0)
     assert list(read_journal(path)) == records
     assert journal.failed is None
 

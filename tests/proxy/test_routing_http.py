@@ -311,6 +311,25 @@ async def test_a_shadow_is_asked_besides_booked_and_compared(whole):
             ("mini", "answer", "ok"),
             ("big", "route", "ok"),
         ]
+        first, shadow = exchange.attempts
+        assert first.saved_routing > 0
+        assert shadow.saved_shadow == -shadow.cost_nanousd < 0
+        total = (await app.services.store.usage(0, 2**62)).total
+        assert total.saved_nanousd == first.saved_routing - shadow.cost_nanousd
+        lost = app.services.telemetry.families.lost.cell("shade", "shadow")
+        assert lost.value == shadow.cost_nanousd
+
+
+async def test_an_answer_that_was_set_aside_and_then_given_is_a_saving():
+    answers = {"mini": '{"age": 7}', "haiku": '{"age": 8}', "big": 400}
+    async with (
+        Upstream(by_model(answers)).running() as upstream,
+        proxy(upstream, routes=PAIR, models=HAIKU) as app,
+    ):
+        text, headers, _ = await ask(app, "pair")
+        assert (text, headers["x-tailrace-saved-usd"]) == ('{"age": 7}', "0.00016")
+        await app.services.store.flush()
+        assert (await app.services.store.usage(0, 2**62)).total.saved_nanousd == 160_000
 
 
 @pytest.mark.parametrize("trouble", [500, "hang"])

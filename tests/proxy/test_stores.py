@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
 
 from policies.chat import Usage
-from policies.saved import Saved
+from policies.saved import LEVERS, Saved
 from proxy.stores import open_store
 from proxy.stores.base import (
     GROUPS,
@@ -58,7 +58,7 @@ class TestLedger:
             status="failed",
             usage=Usage(10, 20, 3, 4, 5, reported=False),
             cost_nanousd=77,
-            saved=Saved(1, -2, 3, 4),
+            saved=Saved(1, -2, 3, 4, -5),
             verdict="repaired",
             repairs=("fence", "trailing_comma"),
             failure="timeout",
@@ -94,6 +94,7 @@ class TestLedger:
                 saved_trimming=-2,
                 saved_caching=3,
                 saved_patch=4,
+                saved_shadow=-5,
                 verdict="repaired",
                 repairs="fence,trailing_comma",
                 failure="timeout",
@@ -124,6 +125,26 @@ class TestLedger:
                 await store.flush()
         report = await store.usage(*ALWAYS)
         assert (report.total.attempts, report.total.cost_nanousd) == (1, 100)
+
+    @pytest.mark.parametrize("flushed", [False, True], ids=["in-one-batch", "in-two-batches"])
+    async def test_a_credit_takes_the_place_of_what_the_outcome_said(self, store, flushed):
+        for number, before in ((1, Saved(7)), (2, None)):
+            book(store, attempt(number), outcome(100, saved=before))
+        if flushed:
+            await store.flush()
+        store.credit("req_1.1", Saved(-3, 2, 0, 1, -4))
+        store.credit("req_1.2", Saved(-10))
+        first, second = await all_rows(store)
+        assert [getattr(first, f"saved_{lever}") for lever in LEVERS] == [-3, 2, 0, 1, -4]
+        assert (second.saved_routing, second.saved_shadow, second.cost_nanousd) == (-10, 0, 100)
+        assert (await store.usage(*ALWAYS)).total.saved_nanousd == -14
+
+    async def test_a_credit_of_what_is_not_settled_changes_nothing(self, store):
+        store.begin(attempt())
+        store.credit("req_1.1", Saved(-3))
+        store.credit("nobody.1", Saved(-3))
+        (row,) = await all_rows(store)
+        assert (row.status, row.saved_routing) == ("open", None)
 
     async def test_an_outcome_without_an_intent_changes_nothing(self, store):
         store.settle("nobody.1", outcome())
@@ -358,6 +379,11 @@ class LedgerMachine(RuleBasedStateMachine):
         done = outcome(cost, saved=saved, purpose=purpose)
         self.disk.settle(f"{exchange}.{number}", done)
         self.plain.settle(f"{exchange}.{number}", done)
+
+    @rule(exchange=exchanges, number=numbers, saved=st.builds(Saved, *[st.integers(-5, 5)] * len(LEVERS)))
+    def credit(self, exchange: str, number: int, saved: Saved) -> None:
+        self.disk.credit(f"{exchange}.{number}", saved)
+        self.plain.credit(f"{exchange}.{number}", saved)
 
     @rule()
     def flush(self) -> None:

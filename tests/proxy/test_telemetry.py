@@ -4,8 +4,10 @@ import asyncio
 import json
 import pathlib
 import re
+from dataclasses import replace
 
 import aiohttp
+import openai
 import pytest
 from aiohttp import web
 from prometheus_client.parser import text_string_to_metric_families
@@ -19,7 +21,7 @@ from proxy.config import loads
 from proxy.families import Families
 from proxy.shared_series import Share
 from proxy.telemetry import Telemetry
-from tests.proxy.scripted import Upstream, config_text, proxy, reply
+from tests.proxy.scripted import Upstream, chunks, config_text, proxy, reply
 
 USER = [{"role": "user", "content": "How old?"}]
 VALID, FENCED, INVALID = '{"age": 7}', '```json\n{"age": 7}\n```', '{"age": "old"}'
@@ -96,6 +98,10 @@ async def test_metrics_and_ledger_come_to_the_same_cost_and_saving(app, upstream
     upstream.script = [INVALID, '{"years": 7}', VALID, VALID, FENCED, INVALID, VALID, "hello"]
     for model in ("age", "age", "age", "age", "open"):
         await ask(app, model)
+    upstream.script = [INVALID]
+    with pytest.raises(openai.UnprocessableEntityError):
+        await ask(app, "age")
+    assert (await ask(app, "raw")).choices[0].message.content == INVALID
     await app.services.store.flush()
     total = (await app.services.store.usage(0, 2**62)).total
     got = await scraped(app)
@@ -192,6 +198,42 @@ async def test_a_client_that_leaves_is_counted_under_its_route(app, upstream):
     assert got["tailrace_requests_total", "age,499"] == 1
     assert got["tailrace_attempts_total", "age,mini,cancelled,gone"] == 1
     assert got["tailrace_requests_in_flight", ""] == 1  # the scrape itself
+
+
+async def test_a_stream_that_fails_after_its_status_counts_as_that_failure(app, upstream):
+    async def cut(request, body):
+        return await Upstream.stream(request, list(chunks("hello there"))[:3], b"")
+
+    upstream.script = [cut]
+    with pytest.raises(openai.APIError, match="ended before"):
+        async for _ in await ask(app, "open", stream=True):
+            pass
+    got = await scraped(app)
+    assert got["tailrace_requests_total", "open,502"] == 1
+    assert ("tailrace_requests_total", "open,200") not in got
+
+
+async def test_a_stream_that_the_end_of_the_process_cut_counts_as_unavailable(plain, upstream):
+    async def endless(request, body):
+        await Upstream.stream(request, list(chunks("hello there"))[:3], b"")
+        await asyncio.sleep(30)
+
+    upstream.script = [endless]
+    plain.reload(
+        replace(snapshot := plain.services.ready.snapshot, server=replace(snapshot.server, drain_s=0.1))
+    )
+    stream = await ask(plain, "open", stream=True)
+    await anext(stream)
+    await plain.drain()
+    with pytest.raises(openai.APIError, match="shutting down"):
+        async for _ in stream:
+            pass
+    for _ in range(100):
+        got = samples(plain.services.telemetry.render().decode())
+        if not got["tailrace_requests_in_flight", ""]:
+            break
+        await asyncio.sleep(0.02)
+    assert got["tailrace_requests_total", "open,503"] == 1
 
 
 async def test_budgets_are_shown_with_what_is_spent(app):

@@ -220,8 +220,9 @@ async def test_a_browser_without_a_key_is_asked_for_one_and_shows_nothing(upstre
 
 
 class Row:
-    def __init__(self, status="ok", verdict="valid", alias="mini", provider="up"):
+    def __init__(self, status="ok", verdict="valid", alias="mini", provider="up", purpose="answer"):
         self.status, self.verdict, self.alias, self.provider = status, verdict, alias, provider
+        self.purpose = purpose
 
 
 OUTCOMES = {
@@ -237,6 +238,7 @@ OUTCOMES = {
     "died": ([Row("unsettled", None)], "unsettled"),
     "kept-answer": ([Row(verdict=None, provider="cache")], "cached"),
     "cut": ([Row(verdict="exempt")], "exempt"),
+    "with-a-shadow": ([Row(), Row("failed", "none", "big", purpose="route")], "valid"),
 }
 
 

@@ -199,6 +199,32 @@ async def test_who_waits_for_100_continue_gets_it_when_the_body_is_wanted():
         assert (await client.answer())[2] == b"POST /a hi"
 
 
+async def test_who_waited_for_100_continue_may_be_refused_after_it():
+    async def read_and_refuse(request):
+        await request.receive()
+        return Response(status=400, body=b"no")
+
+    async with served(read_and_refuse) as server, server.client() as client:
+        await client.send(post(b"Content-Length: 2", b"Expect: 100-continue"))
+        assert (await client.answer())[0] == 100
+        await client.send(b"hi")
+        assert (await client.answer())[0] == 400
+
+
+async def test_another_answer_cannot_follow_one_that_has_begun():
+    async def change_its_mind(request):
+        begun = StreamResponse(headers=[("content-length", "400")])
+        await begun.prepare(request)
+        await begun.write(b"half")
+        return Response(status=502, body=b"broken")
+
+    async with served(change_its_mind) as server, server.client() as client:
+        await client.send(GET)
+        ended, said = await client.closed()
+        assert ended
+        assert b"502" not in said
+
+
 async def test_a_refusal_needs_no_body_and_is_not_lost_to_a_reset():
     async def refuse(request):
         return Response(status=401, body=b"no")
