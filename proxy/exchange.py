@@ -9,8 +9,7 @@ all it decides is a function of `policies`. The code that receives and answers i
 ports of production are in `proxy/live.py`; the tests play scripted ones.
 """
 
-from collections.abc import AsyncGenerator, Coroutine, Mapping, Sequence
-from contextlib import aclosing
+from collections.abc import Coroutine, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Protocol
 
@@ -42,12 +41,12 @@ class Order:
 class Call(Protocol):
     """One upstream call under way."""
 
-    def pieces(self) -> AsyncGenerator[Sequence[release.Piece], None]:
-        """Make the call; gives the parts of a streamed answer as they come, nothing for a whole one."""
+    async def more(self) -> Sequence[release.Piece] | None:
+        """The next parts of a streamed answer, as they come; None when the answer is there. Makes the call first."""
         ...
 
     def result(self) -> Reply | Failure:
-        """What came of it, once `pieces` has ended."""
+        """What came of it, once there is no more."""
         ...
 
     def so_far(self) -> Reply:
@@ -234,15 +233,14 @@ async def _make(order: Order, contract: Contract, gate: Gate, ports: Ports) -> _
     failure: Failure | None = None
     verdict = NO_VERDICT
     try:
-        async with aclosing(call.pieces()) as received:
-            async for pieces in received:
-                released = [data for piece in pieces for data in gate.offer(piece)]
-                if released:
-                    told = True
-                    await ports.tell(b"".join(released))
-                if gate.hopeless:  # no more tokens are paid for what cannot become valid
-                    call.abort()
-                    break
+        while (pieces := await call.more()) is not None:
+            released = [data for piece in pieces for data in gate.offer(piece)]
+            if released:
+                told = True
+                await ports.tell(b"".join(released))
+            if gate.hopeless:  # no more tokens are paid for what cannot become valid
+                call.abort()
+                break
         result = call.result()
         if isinstance(result, Failure) and not gate.hopeless:
             failure = result

@@ -5,8 +5,7 @@ DeepSeek, and Gemini's and Anthropic's compatible endpoints differ in base URL, 
 """
 
 import time
-from collections.abc import AsyncGenerator, Sequence
-from contextlib import aclosing
+from collections.abc import Sequence
 from typing import Any
 from urllib.parse import urlencode
 
@@ -17,6 +16,7 @@ from proxy.snapshot import Provider, Timeouts
 from proxy.upstreams.transport import (
     SLOWEST_BYTES_S,
     IdleTimeout,
+    Pieces,
     Response,
     Target,
     Transport,
@@ -157,6 +157,10 @@ class ChatCall:
         self.model = model
         self._gathered = Accumulator(keep_text=keep_text)
         self._response: Response | None = None
+        self._received: Pieces | None = None
+        self._events: _Events | None = None
+        self._ended = False
+        """The result stands."""
         self._result: Reply | Failure = _GIVEN_UP
         self._sent = False
         """Whether the upstream may have begun to work, and so may bill."""
@@ -172,46 +176,24 @@ class ChatCall:
         self.head: dict[str, Any] | None = None
         """What all events of a stream share: id and the like."""
 
-    async def pieces(self) -> AsyncGenerator[Sequence[Piece], None]:
-        """Make the call. Failures of the network and of the dialect become the result."""
+    async def more(self) -> Sequence[Piece] | None:
+        """The next parts of a streamed answer; None at its end. The first time makes the call.
+
+        Failures of the network and of the dialect become the result.
+        """
+        if self._ended:
+            return None
         try:
-            self._sent = True
-            self._waits()
-            response = self._response = await self._upstream.send(
-                "POST",
-                "/" + self._endpoint,
-                "",
-                self._upstream.headers(self._headers, "application/json"),
-                self._body,
-            )
-            self.first_byte_s = self._goes_on()
-            self.reply_headers = wire_headers.from_upstream(response.headers)
-            if response.status != 200:
-                self._sent = False
-                self._result, self._gathered.usage = await refusal(response, self.reply_headers, self._added)
-            elif (response.header("content-type") or "").startswith("text/event-stream"):
-                events = _Events(self._upstream.provider.timeouts, self._waited_s)
-                self._waits()
-                async with aclosing(response.pieces()) as received:
-                    async for data in received:
-                        self._goes_on()
-                        pieces, last = self._read(events.feed(data, self._waited_s))
-                        if pieces:
-                            yield pieces
-                        if last is not None or self._over:
-                            await self._end(response, last)
-                            return
-                        self._waits()
-                self._goes_on()
-                self._stopped(whole=not events.rest)
-            else:
-                self._waits()
-                body = await response.read(MAX_REPLY_BYTES)
-                self._goes_on()
-                self._result = self._read_whole(body)
-                if self._stream and isinstance(self._result, Reply):
-                    yield self._replayed(self._result)
+            if self._received is None:
+                response = await self._begin()
+                if response.status != 200 or not _is_stream(response):
+                    self._ended = True
+                    return await self._whole(response)
+                self._events = _Events(self._upstream.provider.timeouts, self._waited_s)
+                self._received = response.pieces()
+            return await self._next(self._received)
         except TransportError as error:
+            self.abort()  # it may be only for us that it is too late
             self._sent = self._sent and error.sent
             # A stream that has said its finish_reason is whole, however its connection ended.
             whole = self._gathered.finished
@@ -221,6 +203,59 @@ class ChatCall:
             self._result = Failure(
                 "malformed", f"The upstream's answer cannot be read: {error}.", retryable=True
             )
+        self._ended = True
+        return None
+
+    async def _begin(self) -> Response:
+        """The call is made, and the head of its answer is here. Raises TransportError."""
+        self._sent = True
+        self._waits()
+        upstream = self._upstream
+        response = self._response = await upstream.send(
+            "POST",
+            "/" + self._endpoint,
+            "",
+            upstream.headers(self._headers, "application/json"),
+            self._body,
+        )
+        self.first_byte_s = self._goes_on()
+        self.reply_headers = wire_headers.from_upstream(response.headers)
+        return response
+
+    async def _whole(self, response: Response) -> Sequence[Piece] | None:
+        """Read an answer that is no stream; gives it as one where one was asked for."""
+        if response.status != 200:
+            self._sent = False
+            self._result, self._gathered.usage = await refusal(response, self.reply_headers, self._added)
+            return None
+        self._waits()
+        body = await response.read(MAX_REPLY_BYTES)
+        self._goes_on()
+        self._result = self._read_whole(body)
+        return self._replayed(self._result) if self._stream and isinstance(self._result, Reply) else None
+
+    async def _next(self, received: Pieces) -> Sequence[Piece] | None:
+        """What the next events of the stream hold."""
+        response, events = self._response, self._events
+        assert response is not None
+        assert events is not None
+        while True:
+            self._waits()
+            try:
+                data = await received.__anext__()
+            except StopAsyncIteration:
+                self._ended = True
+                self._goes_on()
+                self._stopped(whole=not events.rest)
+                return None
+            self._goes_on()
+            pieces, last = self._read(events.feed(data, self._waited_s))
+            if last is not None or self._over:
+                self._ended = True
+                await self._end(response, last)
+                return pieces or None
+            if pieces:
+                return pieces
 
     def _read_whole(self, body: bytes) -> Reply | Failure:
         """The reply in a body with status 200. Some servers say their errors there, too. Raises Unreadable."""
@@ -357,6 +392,10 @@ class ChatCall:
         """Close the connection now: the upstream stops writing what nobody will read."""
         if self._response is not None:
             self._response.abort()
+
+
+def _is_stream(response: Response) -> bool:
+    return (response.header("content-type") or "").startswith("text/event-stream")
 
 
 async def refusal(

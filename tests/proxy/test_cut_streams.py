@@ -63,7 +63,9 @@ async def outcome(data, size, *, broken):
         model="m",
         estimate=Estimate(Counter(), Paces(), "m", 2, [], most=100),
     )
-    told = [piece.data async for pieces in call.pieces() for piece in pieces]
+    told = []
+    while (pieces := await call.more()) is not None:
+        told += [piece.data for piece in pieces]
     return call.result(), b"".join(told)
 
 

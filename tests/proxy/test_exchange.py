@@ -1,7 +1,7 @@
 """The story of an exchange, played with scripted ports: no sockets, no clock."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 import pytest
@@ -36,14 +36,19 @@ class ScriptedCall:
 
     def __init__(self, script, ports):
         self.script, self.ports = script, ports
+        self.events: Iterator | None = None
         self.aborted = False
 
-    async def pieces(self) -> AsyncGenerator[Sequence[Piece], None]:
-        self.ports.story.append("call")
-        for event in self.script[:-1]:
-            if event == "hang":
-                await asyncio.Event().wait()
-            yield [event if isinstance(event, Piece) else Piece(event, speaks=True)]
+    async def more(self) -> Sequence[Piece] | None:
+        if self.events is None:
+            self.ports.story.append("call")
+            self.events = iter(self.script[:-1])
+        event = next(self.events, None)
+        if event == "hang":
+            await asyncio.Event().wait()
+        if event is None:
+            return None
+        return [event if isinstance(event, Piece) else Piece(event, speaks=True)]
 
     def result(self):
         last = self.script[-1]

@@ -93,6 +93,7 @@ async def test_what_is_no_event_does_not_put_the_time_out_off(upstream, drip):
         began = asyncio.get_running_loop().time()
         _, text = await post(app, model="slow", stream=True)
         assert '"error"' in text
+        await asyncio.wait_for(upstream.left.wait(), 1)  # its connection is closed: nobody reads on
         assert asyncio.get_running_loop().time() - began < 2
 
 
