@@ -48,7 +48,8 @@ class Plan:
     """What the reviewed calibration allows for one step.
 
     `by` "start": begin at `start`. "score": begin at `start` where the content scorer stays below `threshold`,
-    else at the floor's model. "suspicion": begin at `start`, climb when the answer's suspicion reaches `threshold`.
+    else at the floor's model; where it abstains, at `start` for the declared steps in `abstaining`.
+    "suspicion": begin at `start`, climb when the answer's suspicion reaches `threshold`.
     `certified` False is the answer "no saving certified". `n` outcomes stand behind it.
     """
 
@@ -57,6 +58,7 @@ class Plan:
     threshold: float = 1.0
     certified: bool = False
     n: int = 0
+    abstaining: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)

@@ -88,13 +88,30 @@ STRUCTURE = (
 )
 
 
+_READ = (
+    *(
+        HEAD_CHARS,
+        TAIL_CHARS,
+        FIRST_WORDS,
+        LAST_WORDS,
+        MAX_TOOLS,
+        MAX_PARAMETERS,
+        MAX_TOLD_CHARS,
+        STEM,
+        BUCKETS,
+    ),
+    *(pattern.pattern for pattern in (_WORD, _NUMBER, _NAME, _SENTENCE, _LETTERS, _PIECE, _QUOTED)),
+    *(sorted(_SEVERAL), sorted(_COMMON), _CONTROL),
+)
+VERSION = f"{zlib.crc32(repr((STRUCTURE, _READ)).encode()):08x}"
+"""Of what is looked at: weights that were fitted on other features mean nothing here."""
+
+
 def features(messages: Any, tools: Any = None) -> Features:
     """The features of a chat request, whatever its `messages` and `tools` hold."""
     text = capped(messages)
     raw = text.encode("utf-8", "replace")
-    words = _WORD.findall(raw.lower())
-    if len(words) > FIRST_WORDS + LAST_WORDS:
-        words = words[:FIRST_WORDS] + words[-LAST_WORDS:]
+    words = words_of(raw.lower())
     counts = _Counts(
         numbers=len(_NUMBER.findall(raw)),
         names=len(_NAME.findall(raw)),
@@ -104,6 +121,22 @@ def features(messages: Any, tools: Any = None) -> Features:
     )
     structure = (*_text_structure(text, words, counts), *_tool_structure(words, counts, tools))
     return Features(frozenset(_grams(words)), structure)
+
+
+def words_of(raw: bytes) -> list[bytes]:
+    """The words, digits and marks of a text; of a long one the first FIRST_WORDS and the last LAST_WORDS.
+
+    What lies between is not looked at where both ends have enough: the tokens beside a cut are left out, all others
+    are those of the whole.
+    """
+    if len(raw) > 8 * (FIRST_WORDS + LAST_WORDS):
+        head, tail = _WORD.findall(raw[: 6 * FIRST_WORDS]), _WORD.findall(raw[-8 * LAST_WORDS :])
+        if len(head) > FIRST_WORDS and len(tail) > LAST_WORDS:
+            return head[:FIRST_WORDS] + tail[-LAST_WORDS:]
+    words = _WORD.findall(raw)
+    if len(words) > FIRST_WORDS + LAST_WORDS:
+        return words[:FIRST_WORDS] + words[-LAST_WORDS:]
+    return words
 
 
 def capped(messages: Any) -> str:
@@ -122,10 +155,10 @@ def capped(messages: Any) -> str:
 
 
 def _grams(words: Sequence[bytes]) -> set[int]:
-    crc32, mask = zlib.crc32, BUCKETS - 1
-    ones = [crc32(word) for word in words]
-    pairs = map(crc32, words[1:], ones)
-    return {one & mask for one in (*ones, *pairs)}
+    mask = BUCKETS - 1
+    ones = list(map(zlib.crc32, words))
+    pairs = map(zlib.crc32, words[1:], ones)
+    return {one & mask for one in ones} | {pair & mask for pair in pairs}
 
 
 def _text_structure(text: str, words: Sequence[bytes], counts: _Counts) -> tuple[float, ...]:
@@ -137,7 +170,7 @@ def _text_structure(text: str, words: Sequence[bytes], counts: _Counts) -> tuple
         log(len(text)),
         log(len(real)),
         len(set(real)) / (len(real) + 1),
-        sum(len(word) > 8 for word in real) / (len(real) + 1),
+        sum(map((8).__lt__, map(len, real))) / (len(real) + 1),
         log(counts.numbers),
         log(counts.names),
         log(sentences),
@@ -145,7 +178,7 @@ def _text_structure(text: str, words: Sequence[bytes], counts: _Counts) -> tuple
         log(max(counts.quoted, default=0)),
         log(sum(map(text.count, _CONTROL))),
         log(counts.ands),
-        log(sum(word in _SEVERAL for word in real)),
+        log(sum(map(_SEVERAL.__contains__, real))),
     )
 
 

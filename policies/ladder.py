@@ -35,7 +35,10 @@ class Attempt:
     saved_nanousd: int | None = None
     """What the exchange saved, on the attempt that was delivered; None elsewhere and where unknown."""
     set_aside: str | None = None
-    """Why its answer is not delivered though it may be valid: `disagreement`, or `agreement` where its twin is."""
+    """Why its answer is not delivered though it may be valid: `disagreement`, `suspicion`, or `agreement` where its
+    twin is."""
+    suspicion: float | None = None
+    """How much it was doubted, where the route's calibration goes by that."""
 
     def priced(self, cost_nanousd: int | None, saved_nanousd: int | None) -> "Attempt":
         """The same with its money. Written out, because it is made for every call there is."""
@@ -53,6 +56,7 @@ class Attempt:
             self.first_byte_s,
             saved_nanousd,
             self.set_aside,
+            self.suspicion,
         )
 
 

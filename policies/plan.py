@@ -8,6 +8,7 @@ from policies.contract import Contract
 from policies.ladder import Rung
 from policies.route import ContextRule, Repair, StreamMode
 from policies.routing import Choice
+from policies.suspicion import Doubts
 from policies.trimming import Trimmed, recent
 from schemas.values import dataclass
 
@@ -29,6 +30,8 @@ class Plan:
     choice: Choice | None = None
     companion: str | None = None
     """A model that is asked together with the first rung's, for an answer to compare."""
+    doubts: Doubts | None = None
+    """When a valid answer of the first rung is not believed, and the next one is asked."""
     record: str | None = None
     """The name under which what was left out of the prompt can be had back; None where nothing is kept."""
 

@@ -5,6 +5,8 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from policies.facts import Plan
+from policies.scorer import Scorer
+from policies.suspicion import Doubter
 
 GiveUp = Literal["error", "raw"]
 StreamMode = Literal["hold", "checked", "pass"]
@@ -68,13 +70,16 @@ class Limits:
 class Floor:
     """Quality to keep while saving: at least `keep` of what the model `of` reaches, wrong with probability `risk` at most.
 
-    `plans` are what a reviewed calibration allows, by step.
+    `plans` are what a reviewed calibration allows, by step; `scorer` and `doubter` the weights that plans by score
+    and by suspicion go by.
     """
 
     of: str
     keep: float = 0.98
     risk: float = 0.05
     plans: Mapping[str, Plan] = field(default_factory=dict, hash=False)
+    scorer: Scorer | None = field(default=None, repr=False)
+    doubter: Doubter | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True, slots=True)

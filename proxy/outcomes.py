@@ -8,7 +8,7 @@ import asyncio
 import os
 import time
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
@@ -16,7 +16,7 @@ from urllib.parse import unquote
 from policies.chat import Reply
 from policies.consensus import consensus
 from policies.ladder import Accept, Attempt
-from policies.suspicion import Signals
+from policies.suspicion import signals_of
 from proxy.exchange import Outcome
 from proxy.wire.body import dump
 
@@ -66,12 +66,13 @@ def row_of(
     """One exchange as a row. `prompt` has its messages and tools, where they may be written down.
 
     `answers` holds what can be judged: with a contract, whether an answer is valid, and where a second model was
-    asked besides, whether the cheaper one says what the stronger one says.
+    asked besides (`compared`), whether the cheaper one says what the stronger one says.
     """
     plan, choice = outcome.plan, outcome.plan.choice
     assert choice is not None
     kept = outcome.last if isinstance(outcome.end, Accept) else None
     calls = [*outcome.history, *([] if shadow is None else [shadow])]
+    compared, answers = _answers(outcome, shadow)
     return {
         "ts": time.time(),
         "id": exchange_id,
@@ -85,9 +86,15 @@ def row_of(
         "repairs": [change.operation for change in outcome.last.verdict.changes],
         "escalations": sum(a.purpose == "escalate" for a in outcome.history),
         "calls": [_call(a) for a in calls],
-        "answers": _answers(outcome, shadow),
+        "compared": compared,
+        "answers": answers,
         **(prompt or {}),
     }
+
+
+def feedback_of(exchange_id: str, route: str, score: float) -> dict[str, Any]:
+    """What a client said of an exchange, as a row of its own: it comes long after the exchange's."""
+    return {"ts": time.time(), "route": route, "feedback": exchange_id, "score": score}
 
 
 def _call(attempt: Attempt) -> dict[str, Any]:
@@ -102,22 +109,29 @@ def _call(attempt: Attempt) -> dict[str, Any]:
     }
 
 
-def _answers(outcome: Outcome, shadow: Attempt | None) -> dict[str, Any]:
-    """By model: how good its last answer was, what all its calls cost, what was seen of it."""
+def _answers(outcome: Outcome, shadow: Attempt | None) -> tuple[bool, dict[str, Any]]:
+    """Whether two answers were compared, and of each model its last answer's quality, its calls' cost, what was seen.
+
+    Where nothing is promised of answers nothing is known of their quality: clients may tell.
+    """
     contract = outcome.plan.contract
     attempts = [a for a in (*outcome.history, *([] if shadow is None else [shadow])) if a.reply is not None]
-    if not contract.binds or any(a.cost_nanousd is None for a in attempts):
-        return {}
+    if any(a.cost_nanousd is None for a in attempts):
+        return False, {}
     by_model: dict[str, list[Attempt]] = {}
     for attempt in attempts:
         by_model.setdefault(attempt.model, []).append(attempt)
-    good = {model: 1.0 if of[-1].verdict.acceptable else 0.0 for model, of in by_model.items()}
-    last = outcome.last
-    if shadow is not None and shadow.model in good and last.reply is not None and good.get(last.model):
-        low, high = _ordered(outcome, shadow)
-        if good[high.model] and not consensus(_judged(low), _judged(high), contract):
-            good[low.model] = 0.0
-    return {
+    good: dict[str, float | None] = {
+        model: (1.0 if of[-1].verdict.acceptable else 0.0) if contract.binds else None
+        for model, of in by_model.items()
+    }
+    pair = _pair(outcome, shadow) if contract.binds else None
+    if pair is not None and good.get(pair[0].model) and good.get(pair[1].model):
+        low, high = pair
+        good[low.model] = float(consensus(_judged(low), _judged(high), contract))
+    else:
+        pair = None
+    return pair is not None, {
         model: {
             "quality": good[model],
             "cost_nanousd": sum(a.cost_nanousd or 0 for a in of),
@@ -127,11 +141,21 @@ def _answers(outcome: Outcome, shadow: Attempt | None) -> dict[str, Any]:
     }
 
 
-def _ordered(outcome: Outcome, shadow: Attempt) -> tuple[Attempt, Attempt]:
-    """(the cheaper model's answer, the stronger one's): the shadow is the strong model unless the holdout was."""
-    choice = outcome.plan.choice
-    stronger = choice is not None and shadow.model in choice.ladder
-    return (outcome.last, shadow) if stronger else (shadow, outcome.last)
+def _pair(outcome: Outcome, shadow: Attempt | None) -> tuple[Attempt, Attempt] | None:
+    """The cheaper model's answer and the stronger one's, where both are there.
+
+    The shadow is the strong model's unless the exchange's own is; an answer that was not believed is compared with
+    the one that was asked for instead.
+    """
+    last, choice = outcome.last, outcome.plan.choice
+    if last.reply is None:
+        return None
+    doubted = [a for a in outcome.history if a.set_aside == "suspicion" and a.model != last.model]
+    if doubted:
+        return doubted[-1], last
+    if shadow is None or shadow.reply is None:
+        return None
+    return (last, shadow) if choice is not None and shadow.model in choice.ladder else (shadow, last)
 
 
 def _judged(attempt: Attempt) -> tuple[Reply, Any]:
@@ -140,11 +164,6 @@ def _judged(attempt: Attempt) -> tuple[Reply, Any]:
 
 
 def _signals(attempt: Attempt) -> dict[str, Any]:
-    choices: Sequence[Any] = attempt.reply.choices if attempt.reply is not None else ()
-    seen = Signals(
-        valid=attempt.verdict.acceptable,
-        strict=not attempt.verdict.changes,
-        calls=sum(len(c.tool_calls) for c in choices),
-        chars=sum(len(c.text or "") for c in choices),
-    )
+    assert attempt.reply is not None
+    seen = signals_of(attempt.reply, attempt.verdict)
     return {"valid": seen.valid, "strict": seen.strict, "calls": seen.calls, "chars": seen.chars}

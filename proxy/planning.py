@@ -8,10 +8,13 @@ from typing import Any
 
 from policies.allowance import Allowance
 from policies.contract import Contract
+from policies.features import features
 from policies.ladder import Rung
 from policies.plan import Counts, Plan, needs_counts, trim_context
 from policies.room import most_prompt_tokens, required_parts
-from policies.routing import choose
+from policies.route import Route
+from policies.routing import Choice, choose
+from policies.suspicion import Doubts
 from policies.trimming import Trimmed, least_recent
 from proxy.conversations import in_our_tokens
 from proxy.facts import bound_of, counts_wanted, gather
@@ -66,7 +69,16 @@ async def plan_of(
         context,
         choice,
         companion,
+        None if choice.climb_above is None else _doubts(route, ask, choice, choice.climb_above),
     )
+
+
+def _doubts(route: Route, ask: Ask, choice: Choice, above: float) -> Doubts | None:
+    """How the first answer is doubted. The prompt is looked at before the call, while nobody waits for an answer."""
+    doubter = route.floor.doubter if route.floor is not None else None
+    if doubter is None or choice.model is None:
+        return None
+    return Doubts(choice.model, doubter, features(ask.messages, ask.doc.get("tools")), above)
 
 
 def _ill(services: Services, selected: Selected) -> dict[str, float]:

@@ -32,20 +32,30 @@ def add(commands: Any) -> None:
 
 def run(chosen: argparse.Namespace) -> int:
     """Calibrate one route; the exit status: 0 done (also when no saving is certified), 1 the log cannot be used."""
-    from proxy.calibrate import Asked, LogRefused, as_yaml, compare, read, report  # noqa: PLC0415  heavy
+    from proxy.calibrate import compare, fit_oldest, report  # noqa: PLC0415  heavy
+    from proxy.logged import LogRefused, read  # noqa: PLC0415
+    from proxy.sheet import Asked, sheet_of  # noqa: PLC0415
 
     try:
         raw = chosen.log.read_bytes()
         exchanges = read(raw.decode(), chosen.route, chosen.cheap, chosen.strong)
-        ways = compare(exchanges, chosen.keep, chosen.risk)
+        fitted = fit_oldest(exchanges)
+        ways = compare(exchanges, chosen.keep, chosen.risk, fitted)
     except (OSError, UnicodeDecodeError, LogRefused, ImportError) as error:
         print(f"cannot calibrate: {error}", file=sys.stderr)
         return 1
     digest = hashlib.sha256(raw).hexdigest()
     asked = Asked(chosen.route, chosen.cheap, chosen.strong, chosen.keep, chosen.risk, digest)
     chosen.out.mkdir(parents=True, exist_ok=True)
-    (chosen.out / f"{chosen.route}.yaml").write_text(as_yaml(asked, ways, exchanges))
+    sheet = sheet_of(asked, ways, exchanges, fitted)
+    weights = chosen.out / f"{chosen.route}.weights"
+    if sheet.weights is None:
+        weights.unlink(missing_ok=True)  # of an earlier calibration
+    else:
+        weights.write_bytes(sheet.weights)
+    (chosen.out / f"{chosen.route}.yaml").write_text(sheet.text)
     (chosen.out / f"{chosen.route}.svg").write_text(as_svg({way.name: way.line for way in ways}))
     print(report(ways, exchanges))
-    print(f"\nwritten: {chosen.out / chosen.route}.yaml (review it), {chosen.out / chosen.route}.svg")
+    beside = "" if sheet.weights is None else f", {weights} (goes with it)"
+    print(f"\nwritten: {chosen.out / chosen.route}.yaml (review it){beside}, {chosen.out / chosen.route}.svg")
     return 0

@@ -87,9 +87,9 @@ def loads(
     config = validate(value, found, expansion)
     Checks(value, found, expansion).run()
     schemas = read_schemas(value.get("schemas"), found, expansion, base)
-    plans = read_calibrations(value.get("routes"), found, expansion, base)
+    calibrations = read_calibrations(value.get("routes"), found, expansion, base)
     if config and not problems and not found.problems:
-        snapshot = freeze(config, schemas, plans)
+        snapshot = freeze(config, schemas, calibrations)
         check_budgets(snapshot, found)
         if not found.problems:
             return snapshot

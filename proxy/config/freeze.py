@@ -5,22 +5,22 @@ from types import MappingProxyType
 from typing import Any
 
 from policies.cards import ModelCard, Price
-from policies.facts import Plan
 from policies.route import Budget, Cache, ContextRule, Floor, Limits, Match, Repair, Route, When
+from proxy.config.calibrations import Calibration
 from proxy.config.checks import Findings, digest
 from proxy.config.models import ConfigModel, KeyModel, ModelModel, PriceModel, ProviderModel
-from proxy.config.routes import BudgetModel, MatchModel, RouteModel
+from proxy.config.routes import BudgetModel, FloorModel, MatchModel, RouteModel
 from proxy.snapshot import Key, Provider, Server, Snapshot, Timeouts, completed
 
 
 def freeze(
     config: ConfigModel,
     schemas: dict[str, Any],
-    plans: Mapping[str, Mapping[str, Plan]] = MappingProxyType({}),
+    calibrations: Mapping[str, Calibration] = MappingProxyType({}),
 ) -> Snapshot:
     """The snapshot of a configuration that passed every check; `schemas` are its schemas, parsed.
 
-    `plans` are what the calibrations of its routes allow, by route and step.
+    `calibrations` are what its routes may do by their logs.
     """
     server = config.server.model_dump()
     providers = {name: _provider(name, p) for name, p in config.providers.items()}
@@ -31,7 +31,7 @@ def freeze(
         providers=MappingProxyType(providers),
         models=MappingProxyType(models),
         schemas=MappingProxyType(schemas),
-        routes=MappingProxyType(_routes(config, plans)),
+        routes=MappingProxyType(_routes(config, calibrations)),
         keys=None if config.keys is None else tuple(_key(k) for k in config.keys),
     )
 
@@ -86,16 +86,17 @@ def _price(given: PriceModel | None) -> Price | None:
     return None if given is None else Price(**given.model_dump())
 
 
-def _routes(config: ConfigModel, plans: Mapping[str, Mapping[str, Plan]]) -> dict[str, Route]:
+def _routes(config: ConfigModel, calibrations: Mapping[str, Calibration]) -> dict[str, Route]:
     """The routes, and a `default` where none is configured and one model alone could serve it."""
-    routes = {name: _route(name, r, plans.get(name, {})) for name, r in config.routes.items()}
+    none = Calibration()
+    routes = {name: _route(name, r, calibrations.get(name, none)) for name, r in config.routes.items()}
     named = [alias for alias in config.models if not alias.endswith("*")]
     if "default" not in routes and len(named) == 1:
         routes["default"] = Route("default", (named[0],))
     return routes
 
 
-def _route(name: str, given: RouteModel, plans: Mapping[str, Plan]) -> Route:
+def _route(name: str, given: RouteModel, calibration: Calibration) -> Route:
     return Route(
         name=name,
         ladder=tuple(given.ladder),
@@ -119,15 +120,17 @@ def _route(name: str, given: RouteModel, plans: Mapping[str, Plan]) -> Route:
         choose=given.choose,
         match=tuple(_match(rule) for rule in given.match),
         require=frozenset(given.require),
-        floor=None
-        if given.floor is None
-        else Floor(given.floor.of, given.floor.keep, given.floor.risk, plans),
+        floor=None if given.floor is None else _floor(given.floor, calibration),
         agree=tuple(given.agree or ()),
         sticky=given.sticky,
         shadow=given.shadow,
         holdout=given.holdout,
         log_prompts=given.log_prompts,
     )
+
+
+def _floor(given: FloorModel, calibration: Calibration) -> Floor:
+    return Floor(given.of, given.keep, given.risk, calibration.plans, calibration.scorer, calibration.doubter)
 
 
 def _match(given: MatchModel) -> Match:

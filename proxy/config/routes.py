@@ -123,7 +123,7 @@ class FloorModel(StrictModel):
     )
     calibration: Annotated[Text, Words("a file's path")] | None = Field(
         default=None,
-        description="The reviewed YAML of `python -m proxy calibrate`, seen from this file's folder: which steps may begin cheap. Absent: none, everything goes to `of`.",
+        description="The reviewed YAML of `python -m proxy calibrate`, seen from this file's folder: what may begin cheap, by step, by what the request looks like or by what the answer does. Absent: nothing, everything goes to `of`.",
     )
 
 

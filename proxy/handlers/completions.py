@@ -104,7 +104,7 @@ async def _exchange(
         listener=listener,
         contract=plan.contract,
         rules=rules,
-        compared=plan.companion is not None,
+        compared=plan.companion is not None or plan.doubts is not None or compares(selected.route),
         prompt=Prompt(services.counter, selected.route.context, ask, plan.context),
     )
     if listener is not None:

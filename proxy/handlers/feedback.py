@@ -5,7 +5,9 @@ from typing import Any
 import orjson
 
 from proxy import serving
+from proxy.aftermath import compares
 from proxy.edges import Visit, read_body
+from proxy.outcomes import feedback_of
 from proxy.services import Services
 from proxy.wire.body import NotJson, read_json
 from proxy.wire.errors import JSON, bad_request, not_found
@@ -30,6 +32,10 @@ async def feedback(services: Services, visit: Visit) -> serving.Answer:
             "it is the value of X-Tailrace-Request-Id, and feedback is given once."
         )
         raise not_found(message, code="exchange_not_found", param="request_id")
+    assert taught is not None
+    route = services.ready.routes.get(taught.route)
+    if route is not None and compares(route):
+        services.outcomes.note(feedback_of(exchange_id, taught.route, score))
     told = {"object": "feedback", "request_id": exchange_id, "score": score}
     return serving.Response(body=orjson.dumps(told), headers={"content-type": JSON})
 

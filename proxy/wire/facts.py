@@ -143,6 +143,8 @@ def _told(attempt: Attempt, *, spoken: bool) -> dict[str, Any]:
     }
     if attempt.failure is not None:
         told["failure"] = {"kind": attempt.failure.kind, "status": attempt.failure.status}
+    if attempt.suspicion is not None:
+        told["suspicion"] = round(attempt.suspicion, 4)
     if attempt.set_aside is not None:
         told["set_aside"] = attempt.set_aside
     if attempt.verdict.problems:

@@ -1,3 +1,4 @@
+import re
 import subprocess
 import sys
 
@@ -7,7 +8,9 @@ from hypothesis import strategies as st
 
 from policies.features import (
     BUCKETS,
+    FIRST_WORDS,
     HEAD_CHARS,
+    LAST_WORDS,
     STRUCTURE,
     TAIL_CHARS,
     capped,
@@ -15,6 +18,7 @@ from policies.features import (
     fit_of,
     name_words,
     stems,
+    words_of,
 )
 
 
@@ -126,3 +130,15 @@ def test_no_request_makes_it_fail(messages, tools):
 @given(st.text())
 def test_every_text_has_finite_numbers(text):
     assert all(abs(number) < 1e6 for number in features(user(text + "\ud800")).structure)
+
+
+PIECES = st.sampled_from([b"word ", b"x", b"7", b" " * 900, b", ", b"\xc3\xa9", b"ab" * 400, b"\n"])
+
+
+@given(st.lists(st.tuples(PIECES, st.integers(1, 600)), max_size=12))
+def test_words_of_a_long_text_are_those_of_a_scan_of_all_of_it(pieces):
+    raw = b"".join(piece * (n if len(piece) < 20 else 1) for piece, n in pieces)
+    whole = re.findall(rb"[A-Za-z\x80-\xff]+|\d|[^\sA-Za-z\d\x80-\xff]", raw)
+    if len(whole) > FIRST_WORDS + LAST_WORDS:
+        whole = whole[:FIRST_WORDS] + whole[-LAST_WORDS:]
+    assert words_of(raw) == whole

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from policies.cards import ModelCard, Price
 from policies.facts import Candidate, Draws, Evidence, Facts, Plan
 from policies.route import Floor, Match, Route, When
-from policies.routing import choose, climb_reason, expected_costs, explain, needs
+from policies.routing import choose, declared_step, expected_costs, explain, needs
 
 PRICES = {"mini": 150_000, "middle": 1_000_000, "flagship": 2_500_000}
 
@@ -144,9 +144,17 @@ def test_the_content_scorer_decides_only_where_the_plan_says_so(score, model):
 
 def test_cheap_first_is_skipped_where_it_loses_money():
     failing = {"extract": {"mini": Evidence(0.02, 2.0, 500, 90), "middle": Evidence(0.9, 1.0, 200, 90)}}
-    choice = choose(LEARNED, known(step="extract", plans=CERTIFIED, evidence=failing))
+    choice = choose(replace(LEARNED, floor=None), known(step="extract", evidence=failing))
     assert choice.model == "middle"
     assert "loses money" in says(choice, "evidence")[0]
+
+
+def test_under_a_floor_nothing_begins_at_a_model_that_nothing_is_certified_of():
+    failing = {"extract": {"mini": Evidence(0.02, 2.0, 500, 90), "middle": Evidence(0.9, 1.0, 200, 90)}}
+    assert (
+        choose(LEARNED, known(step="extract", plans=CERTIFIED, evidence=failing, prompt_tokens=1)).model
+        == "flagship"
+    )
 
 
 def test_thin_evidence_does_not_turn_the_ladder_round():
@@ -236,21 +244,48 @@ def test_where_one_of_the_pair_is_not_able_the_other_is_not_believed_alone():
     assert (choice.together, choice.model, choice.ladder) == (None, "flagship", ())
 
 
+DOUBTED = {"extract": Plan("mini", "suspicion", 0.5, certified=True)}
+
+
+def test_by_suspicion_it_begins_cheap_and_climbs_to_the_model_it_was_certified_against():
+    choice = choose(LEARNED, known(step="extract", plans=DOUBTED))
+    assert (choice.model, choice.climb_above, choice.ladder) == ("mini", 0.5, ("flagship",))
+    assert says(choice, "suspicion") == ["an answer that reaches 0.500 is not believed: flagship"]
+
+
 @pytest.mark.parametrize(
-    ("after", "why"),
+    "facts",
     [
-        pytest.param({"valid": True}, None, id="valid-is-kept"),
-        pytest.param({"valid": False, "agreed": True}, "invalid", id="invalid-climbs"),
-        pytest.param({"valid": True, "agreed": False}, "disagreement", id="disagreement-climbs"),
-        pytest.param({"valid": True, "suspicion": 0.5}, "suspicion", id="at-the-threshold-climbs"),
-        pytest.param({"valid": True, "suspicion": 0.49}, None, id="below-it-is-kept"),
+        pytest.param({"draws": Draws(holdout=0.0)}, id="held-out"),
+        pytest.param({"step": "other"}, id="uncertified-step"),
+        pytest.param({"drifted": frozenset({"extract"})}, id="drifted"),
+        pytest.param({"models": {**MODELS, "mini": candidate("mini", allowed=False)}}, id="not-able"),
     ],
 )
-def test_after_the_call(after, why):
-    plans = {"extract": Plan("mini", "suspicion", 0.5, certified=True)}
-    choice = choose(LEARNED, known(step="extract", plans=plans))
-    assert choice.climb_above == 0.5
-    assert climb_reason(choice, **after) == why
+def test_the_strong_model_is_never_doubted(facts):
+    choice = choose(replace(LEARNED, holdout=0.1), known(**{"step": "extract", "plans": DOUBTED, **facts}))
+    assert (choice.model, choice.climb_above) == ("flagship", None)
+
+
+def test_a_pair_that_must_agree_is_not_asked_where_suspicion_was_certified():
+    route = replace(LEARNED, agree=("mini", "middle"))
+    choice = choose(route, known(step="extract", plans=DOUBTED))
+    assert (choice.together, choice.climb_above) == (None, 0.5)
+
+
+def test_where_the_scorer_abstains_the_step_table_of_its_calibration_decides():
+    plans = {"*": Plan("mini", "score", 0.4, certified=True, abstaining=frozenset({"extract"}))}
+    assert choose(LEARNED, known(step="extract", plans=plans)).model == "mini"
+    assert choose(LEARNED, known(step="reason", plans=plans)).model == "flagship"
+    assert choose(LEARNED, known(plans=plans)).model == "flagship"
+    assert choose(LEARNED, known(step="extract", plans=plans, score=0.9)).model == "flagship"
+
+
+def test_the_declared_step_is_the_clients_or_a_rules():
+    route = replace(ROUTE, match=(Match(When(system="plan"), step="planning"),))
+    assert declared_step(route, known(step="extract")) == "extract"
+    assert declared_step(route, known(system="you plan")) == "planning"
+    assert declared_step(route, FACTS) is None
 
 
 def test_explain_tells_each_fact_in_a_line():

@@ -5,8 +5,9 @@ import xml.dom.minidom
 import pytest
 import yaml
 
-from proxy.calibrate import LogRefused, best, compare, read
+from proxy.calibrate import best, compare
 from proxy.cli import main
+from proxy.logged import LogRefused, read
 
 
 def line(number, dice, **changed):

@@ -10,7 +10,8 @@ import pytest
 from aiohttp import web
 from openai import AsyncOpenAI
 
-from proxy import calibrate, outcomes
+from proxy import logged as outcome_log
+from proxy import outcomes
 from proxy.app import App
 from proxy.config import ConfigRefused, loads
 from proxy.outcomes import OutcomeLog
@@ -304,7 +305,7 @@ async def test_a_shadow_is_asked_besides_booked_and_compared(whole):
         assert (row["model"], row["kept"], row["propensity"], row["holdout"]) == ("mini", "mini", 1.0, False)
         assert row["messages"] == USER
         text = "\n".join([json.dumps(row)] * 100)
-        assert calibrate.read(text, "shade", "mini", "big")[0].sample.strong == 1.0
+        assert outcome_log.read(text, "shade", "mini", "big")[0].sample.strong == 1.0
         await app.services.store.flush()
         (exchange,) = await app.services.store.recent()
         assert [(r.alias, r.purpose, r.status) for r in exchange.attempts] == [
@@ -407,7 +408,8 @@ async def test_a_calibration_says_which_steps_begin_cheap(tmp_path):
     [
         (("route: sure", "route: other"), "another route"),
         (("keep: 0.98", "keep: 0.9"), "another floor: `keep`"),
-        (("by: start", "by: score"), "only plans `by: start`"),
+        (("by: start", "by: luck"), "neither start, score nor suspicion"),
+        (("by: start", "by: score"), "names none"),
         (("start: mini", "start: tiny"), "not in the ladder"),
         (("steps: [easy]", "steps: easy"), "not a list"),
         (("plan:", "plans:"), "is missing"),
