@@ -5,10 +5,10 @@ from typing import Any
 
 from policies.allowance import Allowance
 from policies.contract import Contract
+from policies.doubts import Doubts
 from policies.ladder import Rung
 from policies.route import ContextRule, Repair, StreamMode
 from policies.routing import Choice
-from policies.suspicion import Doubts
 from policies.trimming import Trimmed, recent
 from schemas.values import dataclass
 

@@ -9,7 +9,7 @@ The order of decision, each part taking only what the one before it left:
     4  content score     only where the plan says so, and never where the scorer abstains
     5  the conversation  stays on its model unless leaving its prompt cache pays
 
-After the call `policies/suspicion.Doubts` says whether a valid answer is believed, where the plan goes by that.
+After the call `policies/doubts` says whether a valid answer is believed, where the plan goes by that.
 """
 
 from collections.abc import Mapping, Sequence

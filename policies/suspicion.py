@@ -10,8 +10,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from operator import mul
 
-from policies.chat import Reply
-from policies.contract import Verdict
 from policies.features import STRUCTURE, Features
 from policies.scorer import Row, standard
 
@@ -32,19 +30,6 @@ class Signals:
     typed: bool = True
     listed: bool = True
     chars: int = 0
-
-
-def signals_of(reply: Reply, verdict: Verdict) -> Signals:
-    """What there is to see of an answer, the same where it is logged and where it is doubted.
-
-    What a check of tool calls says of names, arguments and types is part of the verdict.
-    """
-    return Signals(
-        valid=verdict.acceptable,
-        strict=not verdict.changes,
-        calls=sum(len(choice.tool_calls) for choice in reply.choices),
-        chars=sum(len(choice.text or "") for choice in reply.choices),
-    )
 
 
 LONG_CHARS = 1500
@@ -157,19 +142,3 @@ def learned_doubt(doubter: Doubter, signals: Signals, found: Features) -> float:
     row = standard(evidence_row(signals, found), doubter.centre, doubter.scale)
     weighted: float = sum(map(mul, doubter.weights, row))
     return weighted + doubter.weights[-1]
-
-
-@dataclass(frozen=True, slots=True)
-class Doubts:
-    """When a valid answer of `model` to a request with these features is not believed: from `above` on."""
-
-    model: str
-    doubter: Doubter
-    found: Features
-    above: float
-
-    def of(self, model: str, reply: Reply, verdict: Verdict) -> float | None:
-        """How much this answer is to be doubted; None where it is another model's, or not valid anyway."""
-        if model != self.model or not verdict.acceptable:
-            return None
-        return learned_doubt(self.doubter, signals_of(reply, verdict), self.found)

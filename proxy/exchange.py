@@ -17,11 +17,11 @@ from policies import correction, release
 from policies.chat import Failure, Purpose, Reply, Usage
 from policies.consensus import consensus
 from policies.contract import NO_VERDICT, Contract, Verdict
+from policies.doubts import Doubts
 from policies.ladder import Accept, Again, Attempt, GiveUp, next_step, passed_over
 from policies.patching import Patch
 from policies.plan import Plan
 from policies.release import Gate, gate_for
-from policies.suspicion import Doubts
 from schemas.values import dataclass
 
 

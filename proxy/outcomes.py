@@ -15,8 +15,8 @@ from urllib.parse import unquote
 
 from policies.chat import Reply
 from policies.consensus import consensus
+from policies.doubts import signals_of
 from policies.ladder import Accept, Attempt
-from policies.suspicion import signals_of
 from proxy.exchange import Outcome
 from proxy.wire.body import dump
 

@@ -8,13 +8,13 @@ from typing import Any
 
 from policies.allowance import Allowance
 from policies.contract import Contract
+from policies.doubts import Doubts
 from policies.features import features
 from policies.ladder import Rung
 from policies.plan import Counts, Plan, needs_counts, trim_context
 from policies.room import most_prompt_tokens, required_parts
 from policies.route import Route
 from policies.routing import Choice, choose
-from policies.suspicion import Doubts
 from policies.trimming import Trimmed, least_recent
 from proxy.conversations import in_our_tokens
 from proxy.facts import bound_of, counts_wanted, gather
