@@ -38,3 +38,15 @@ class ModelCard:
     breaker: bool = True
     tags: frozenset[str] = frozenset()
     """What routes and keys may require of it: a region, a contract, a class of data."""
+    deployments: tuple["Deployment", ...] = ()
+    """Where it may be called, the first being `provider` and `name`; empty where that is the only place."""
+    deployment: str = ""
+    """Which of several deployments this is, as `provider/name`; empty for the model as a whole."""
+
+
+@dataclass(frozen=True, slots=True)
+class Deployment:
+    """One of several places where a model is served: its card there, and how many times the calls of another it bears."""
+
+    card: ModelCard
+    weight: float = 1.0

@@ -8,7 +8,7 @@ from policies.facts import Candidate, Facts
 from policies.money import usd_text, worst_cost_nanousd
 from policies.route import Route
 
-Why = Literal["unknown", "window", "output", "ability", "tag", "key", "price", "health"]
+Why = Literal["unknown", "window", "output", "ability", "tag", "key", "price", "health", "rest"]
 
 RESERVED_OUTPUT_TOKENS = 256
 """Room for an answer whose length the client left open."""
@@ -32,7 +32,22 @@ def sift(ladder: Sequence[str], route: Route, facts: Facts) -> tuple[tuple[str, 
             able.append(alias)
         else:
             excluded.append(gone)
-    return tuple(able), tuple(excluded)
+    return _awake(able, excluded, facts)
+
+
+def _awake(
+    able: Sequence[str], excluded: Sequence[Excluded], facts: Facts
+) -> tuple[tuple[str, ...], tuple[Excluded, ...]]:
+    """Those below the last model that does not rest are left alone while they do; nobody is where all rest."""
+    rests = {alias: facts.models[alias].rests_s for alias in able if facts.models[alias].rests_s > 0}
+    if not rests:
+        return tuple(able), tuple(excluded)
+    last = max((n for n, alias in enumerate(able) if alias not in rests), default=-1)
+    asleep = [alias for n, alias in enumerate(able) if n < last and alias in rests]
+    told = [
+        Excluded(alias, "rest", f"asked to be left alone for {rests[alias]:.1f} s more") for alias in asleep
+    ]
+    return tuple(alias for alias in able if alias not in asleep), (*excluded, *told)
 
 
 def _excluded(alias: str, route: Route, facts: Facts) -> Excluded | None:

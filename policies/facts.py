@@ -19,13 +19,14 @@ class Candidate:
     """One model as it stands now.
 
     `allowed` is the key's policy; `retry_after_s` None means healthy, else its breaker is open for so
-    long. `cached_tokens` of this prompt lie in its provider's cache.
+    long. `rests_s`: it asked to be left alone for so long. `cached_tokens` of this prompt lie in its provider's cache.
     """
 
     card: ModelCard
     allowed: bool = True
     retry_after_s: float | None = None
     cached_tokens: int = 0
+    rests_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

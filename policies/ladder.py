@@ -39,9 +39,20 @@ class Attempt:
     twin is."""
     suspicion: float | None = None
     """How much it was doubted, where the route's calibration goes by that."""
+    deployment: str = ""
+    """Which of the model's deployments was called, as `provider/name`; empty where it has one place only."""
+    elsewhere: bool = False
+    """Whether it failed by its deployment's fault, and another one, which has not failed this exchange, may be called."""
 
-    def priced(self, cost_nanousd: int | None, saved_nanousd: int | None) -> "Attempt":
-        """The same with its money. Written out, because it is made for every call there is."""
+    def priced(
+        self,
+        cost_nanousd: int | None,
+        saved_nanousd: int | None,
+        deployment: str = "",
+        *,
+        elsewhere: bool = False,
+    ) -> "Attempt":
+        """The same with its money and its place. Written out, because it is made for every call there is."""
         return Attempt(
             self.number,
             self.model,
@@ -57,6 +68,8 @@ class Attempt:
             saved_nanousd,
             self.set_aside,
             self.suspicion,
+            deployment,
+            elsewhere,
         )
 
 
@@ -109,8 +122,8 @@ def next_step(
 ) -> Step:
     """The step after the last attempt of `history`.
 
-    A failed call is repeated, then the next model is asked; a refused request (4xx) is final, since the
-    next model would refuse it too. An invalid reply is asked again from the same model, unless the same
+    A failed call is repeated, at once where another deployment of the model may be called, then the next
+    model is asked; a refused request (4xx) is final, since the next model would refuse it too. An invalid reply is asked again from the same model, unless the same
     problems came twice: then, or when the re-asks are used up, the next model is asked.
     """
     last = history[-1]
@@ -120,7 +133,7 @@ def next_step(
         return _give_up(repair, history, short) if short else _climb(rungs, rung, repair, history)
     if last.failure is None and last.verdict.acceptable:
         return Accept()
-    if last.failure is not None and not last.failure.retryable:
+    if last.failure is not None and not last.failure.retryable and not last.elsewhere:
         return _give_up(repair, history, "")
     short = spent_up(allowance, len(history), _spent(history), now_s)
     if short:
@@ -144,6 +157,8 @@ def _after_failure(rungs: Sequence[Rung], repair: Repair, history: Sequence[Atte
     assert last.failure is not None
     if last.failure.kind in ("breaker", "window"):  # it was not called, and would not be now
         return _climb(rungs, _rung_of(rungs, last.model), repair, history)
+    if last.elsewhere:
+        return Again(last.model, "retry")
     failed = _run_length(history, last.model)
     rung = _rung_of(rungs, last.model)
     wait = (

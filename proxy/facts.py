@@ -40,13 +40,14 @@ def gather(
     ask: Ask,
     selected: Selected,
     counts: Counts | None,
-    health: Mapping[str, float],
+    ill: Mapping[str, tuple[float, float]],
     least_tokens: int | None = None,
     home: Home | None = None,
     learning: Learning | None = None,
 ) -> Facts:
-    """The facts of this request. `health` has the seconds until an ill model may be tried again, by the name it is asked by.
+    """The facts of this request.
 
+    `ill` has the seconds for which a model's breaker is open, and for which it rests, by the name it is asked by.
     `least_tokens` is what trimming can bring the prompt down to, `home` where the conversation is until now.
     """
     wanted = needs(route)
@@ -55,8 +56,9 @@ def gather(
         models={
             t.asked: Candidate(
                 t.card,
-                retry_after_s=health.get(t.asked),
+                retry_after_s=ill[t.asked][0] or None if t.asked in ill else None,
                 cached_tokens=home.cached_tokens if home is not None and home.model == t.asked else 0,
+                rests_s=ill[t.asked][1] if t.asked in ill else 0.0,
             )
             for t in selected.targets
         },

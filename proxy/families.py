@@ -80,6 +80,16 @@ class Families:
         self.breakers = Gauge(
             "tailrace_breaker_state", "Breakers that are in this state.", ("model", "state")
         )
+        self.deployments = Counter(
+            "tailrace_deployment_attempts_total",
+            "Upstream calls to models with several deployments.",
+            ("model", "deployment", "result"),
+        )
+        self.deployment_breakers = Gauge(
+            "tailrace_deployment_breaker_state",
+            "Breakers of deployments that are in this state.",
+            ("model", "deployment", "state"),
+        )
         self.cache_hits = Counter(
             "tailrace_cache_hits_total", "Requests answered from the route's own cache.", ("route",)
         )

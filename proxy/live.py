@@ -16,18 +16,17 @@ from policies.patching import Patch
 from policies.saved import Saved, Spent, saved
 from policies.structure import AS_ASKED, NOT_SEEN, Shaped, Structure, shape, structure_for
 from policies.trimming import Trimmed
+from proxy.admission import Admission
 from proxy.budgets import Rules, asked_output, ceiling, choices_of, hold, with_bound
 from proxy.cache import Answer
 from proxy.estimates import Estimate
 from proxy.exchange import Order, Outcome
-from proxy.health import Ticket
 from proxy.listener import Listener
 from proxy.prompts import Prompt
 from proxy.selection import Selected
 from proxy.services import Services
-from proxy.snapshot import Provider
 from proxy.stores import base as stores
-from proxy.upstreams.openai import ChatCall, OpenAIUpstream
+from proxy.upstreams.openai import ChatCall
 from proxy.wire.ask import Ask
 from proxy.wire.body import LARGE_BYTES, REMOVE, edit
 from proxy.wire.facts import schema_word
@@ -39,7 +38,6 @@ INLINE_CHARS = 32_768
 """A reply of more characters is judged in a thread, so that the event loop goes on meanwhile."""
 _NOTHING = Usage(reported=False)
 _AS_ASKED: tuple[Structure, None] = "as_asked", None
-_GONE = Failure("gone", "the call was not made")
 
 
 class Live:
@@ -77,6 +75,7 @@ class Live:
         self._compared = compared
         self._besides = besides
         responses = ask.endpoint == "responses"
+        self._admission = Admission(services.health, selected, stored=responses)
         self._messages_in = "input" if responses else "messages"
         self.messages: Sequence[Mapping[str, Any]] = conversation(ask.doc) if responses else ask.messages
         """The conversation as the client wrote it."""
@@ -88,9 +87,6 @@ class Live:
         self.saved: Saved | None = None
         """What this exchange saved against one untrimmed call to the last model; None where unknown."""
         self._granted: dict[int, Granted] = {}
-        self._tickets: dict[int, Ticket] = {}
-        self._called: set[str] = set()
-        """Providers that this exchange has called."""
         self._shapes: dict[int, tuple[Structure, Subset | None]] = {}
         """How each call was asked for the shape of its answer, by number."""
         self.progress: dict[str, Any] | None = None
@@ -108,40 +104,26 @@ class Live:
 
     async def open(self, order: Order) -> ChatCall | Failure:
         """The call for `order`; its intent is in the ledger before a byte goes out."""
-        target = self._selected.target(order.model)
-        provider = self._ready.snapshot.providers[target.card.provider]
-        upstream = self._ready.upstreams[provider.name]
-        upstream_name = target.card.name or target.asked
-        ticket = self._services.health.admit(target.card, upstream_name, self.now())
-        if isinstance(ticket, Failure):
-            return ticket
+        admitted = self._admission.admit(order.number, order.model)
+        if isinstance(admitted, Failure):
+            return admitted
         try:
-            call = await self._open(order, target.card, provider, upstream, upstream_name)
+            call = await self._open(order, *admitted)
         except BaseException:
-            self._services.health.ended(ticket, _GONE, self.now())
+            self._admission.cancel(order.number)
             raise
         if isinstance(call, Failure):
-            self._services.health.ended(ticket, _GONE, self.now())
-            return call
-        self._tickets[order.number] = ticket
-        if provider.name not in self._called:
-            self._called.add(provider.name)
-            self._services.health.called(provider.name, self.now())
+            self._admission.cancel(order.number)
+        else:
+            self._admission.begins(order.number, order.model, call)
         return call
 
     def grant(self, step: Again, last: Attempt) -> bool:
-        """Further calls to a provider take from its retry budget, and repetitions only while something is left."""
-        provider = self._selected.target(step.model).card.provider
-        if provider not in self._called:
-            return True
-        if last.failure is not None:
-            return self._services.health.may_repeat(provider, self.now())
-        self._services.health.asked_anew(provider, self.now())
-        return True
+        """Further calls to an upstream take from its retry budget, and repetitions only while something is left."""
+        return self._admission.grant(step, last)
 
-    async def _open(
-        self, order: Order, card: ModelCard, provider: Provider, upstream: OpenAIUpstream, upstream_name: str
-    ) -> ChatCall | Failure:
+    async def _open(self, order: Order, card: ModelCard, upstream_name: str) -> ChatCall | Failure:
+        upstream = self._ready.upstreams[card.provider]
         fitting = await self.prompt.within(order, card)
         if isinstance(fitting, Failure):
             return fitting
@@ -154,7 +136,7 @@ class Live:
         messages = shaped.messages if shaped.messages is not None else order.messages
         if messages is not None:
             changes[self._messages_in] = list(messages)
-        if self._ask.stream and provider.stream_usage and not self._ask.include_usage:
+        if self._ask.stream and upstream.provider.stream_usage and not self._ask.include_usage:
             changes["stream_options"] = (self._ask.doc.get("stream_options") or {}) | {"include_usage": True}
         prompt, tools = self._ask.messages if messages is None else messages, self._tools
         longest = asked_output(self._ask.doc, card, self._ask.endpoint)
@@ -375,19 +357,18 @@ class Live:
         await self._listener.tell(piece)
 
     def account(self, attempt: Attempt) -> Attempt:
-        target = self._selected.target(attempt.model)
-        if (ticket := self._tickets.pop(attempt.number, None)) is not None:
-            self._services.health.ended(ticket, attempt.failure, self.now())
-        cost = 0 if attempt.usage is None else cost_nanousd(attempt.usage, target.card.price)
+        card = self._admission.ended(attempt)
+        cost = 0 if attempt.usage is None else cost_nanousd(attempt.usage, card.price)
         delivered = attempt.failure is None and attempt.verdict.acceptable and attempt.set_aside is None
-        self.spent[attempt.number] = Spent(attempt.purpose, attempt.usage or _NOTHING, target.card.price)
+        self.spent[attempt.number] = Spent(attempt.purpose, attempt.usage or _NOTHING, card.price)
         if delivered:
             self.saved = self.saved_by(attempt.number)
         elif self._besides and cost is not None:
             self.saved = Saved(shadow=-cost)
             self._services.telemetry.saved(self._selected.route.name, self.saved)
         saved_nanousd = self.saved.total if delivered and self.saved is not None else None
-        attempt = attempt.priced(cost, saved_nanousd)
+        elsewhere = self._admission.elsewhere(attempt)
+        attempt = attempt.priced(cost, saved_nanousd, card.deployment, elsewhere=elsewhere)
         failure = attempt.failure
         cancelled = attempt.purpose == "cancelled"
         self._services.store.settle(
@@ -410,16 +391,14 @@ class Live:
         usage = attempt.usage or _NOTHING
         self._release(attempt.number, cost, usage.input_tokens + usage.output_tokens)
         if failure is None and usage.reported:
-            self._services.paces.learn(
-                target.card.alias, usage.output_tokens, attempt.ended_s - attempt.started_s
-            )
+            self._services.paces.learn(card.alias, usage.output_tokens, attempt.ended_s - attempt.started_s)
         if failure is None and not cancelled and not self._contract.binds and attempt.purpose != "reask":
-            self.prompt.learn(attempt.number, target.card, usage)
-        self._observe(target.card.alias, attempt)
+            self.prompt.learn(attempt.number, card, usage)
+        self._observe(card.alias, attempt)
         self._services.telemetry.attempt_ended(
             self._id,
             self._selected.route.name,
-            target.card,
+            card,
             self._ask.endpoint,
             attempt,
             self._waited_s(attempt),

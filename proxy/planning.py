@@ -7,6 +7,7 @@ from decimal import Decimal
 from typing import Any
 
 from policies.allowance import Allowance
+from policies.cards import ModelCard
 from policies.contract import Contract
 from policies.doubts import Doubts
 from policies.features import features
@@ -21,6 +22,7 @@ from proxy.facts import bound_of, counts_wanted, gather
 from proxy.handlers.schemas import refused_schema
 from proxy.selection import Selected
 from proxy.services import Services
+from proxy.snapshot import Provider
 from proxy.wire.ask import Ask
 from proxy.wire.errors import nobody
 from proxy.wire.responses import schema_of
@@ -53,7 +55,7 @@ async def plan_of(
     providers = services.ready.snapshot.providers
     foot, companion = choice.together or (choice.model, None)
     rungs = tuple(
-        Rung(asked, providers[selected.target(asked).card.provider].retries if own_retries else 0)
+        Rung(asked, _retries(providers, selected.target(asked).card) if own_retries else 0)
         for asked in (foot, *choice.ladder)
     )
     contract = await contract_of(services, ask, selected)
@@ -81,13 +83,28 @@ def _doubts(route: Route, ask: Ask, choice: Choice, above: float) -> Doubts | No
     return Doubts(choice.model, doubter, features(ask.messages, ask.doc.get("tools")), above)
 
 
-def _ill(services: Services, selected: Selected) -> dict[str, float]:
-    """The models that are left alone now, by the name they are asked by: seconds until they may be tried."""
-    waits = services.health.waits(time.monotonic())
-    if not waits:
+def _retries(providers: Mapping[str, Provider], card: ModelCard) -> int:
+    """How often a call may be made again at the place where it failed."""
+    if not card.deployments:
+        return providers[card.provider].retries
+    return max(providers[deployment.card.provider].retries for deployment in card.deployments)
+
+
+def _ill(services: Services, selected: Selected) -> dict[str, tuple[float, float]]:
+    """The models that are left alone now, by the name they are asked by.
+
+    Seconds until they may be tried: because they failed, and because they asked for it.
+    """
+    health = services.health
+    if not health.troubled:
         return {}
-    named = ((t.asked, (t.card.provider, t.card.name or t.asked)) for t in selected.targets)
-    return {asked: waits[key] for asked, key in named if key in waits}
+    now = time.monotonic()
+    named = ((t.asked, t.card, t.card.name or t.asked) for t in selected.targets)
+    waits = {
+        asked: (health.waits_for(card, name, now), health.rests_for(card, name, now))
+        for asked, card, name in named
+    }
+    return {asked: wait for asked, wait in waits.items() if any(wait)}
 
 
 async def _least(

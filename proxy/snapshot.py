@@ -135,7 +135,7 @@ class Snapshot:
     def card_for(self, asked: str) -> ModelCard | None:
         """The model that `asked` names: an alias, else the longest pattern that fits, else `provider/name`.
 
-        The card's `name` is what goes upstream. Its `alias` is always a word of the configuration, so that it
+        That last one is a single deployment where the model has several. The card's `name` is what goes upstream. Its `alias` is always a word of the configuration, so that it
         may be a metric's label: the pattern that fitted, or `provider/*` for a name that no alias has.
         """
         card = self.models.get(asked) or self._remembered.get(asked)
@@ -155,6 +155,7 @@ class Snapshot:
         if not (found and name and provider in self.providers):
             return None
         for card in self.models.values():
-            if (card.provider, card.name) == (provider, name):
-                return card
+            for place in (*(deployment.card for deployment in card.deployments), card):
+                if (place.provider, place.name) == (provider, name):
+                    return place
         return completed(ModelCard(f"{provider}/*", provider, name), self.providers[provider])

@@ -67,6 +67,7 @@ class _Attempts:
     cost: Cell
     unpriced: Cell
     verdict: Cell | None
+    deployment: Cell | None
     seconds: Buckets
     first_byte: Buckets
     duration: Buckets
@@ -90,7 +91,9 @@ class Telemetry:
         self.share = share
         self._names: dict[str, str] = {}
         self._attempts: dict[tuple[str, ...], _Attempts] = {}
-        self._tokens: dict[tuple[str, str], _Tokens] = {}
+        self._tokens: dict[tuple[str, ...], _Tokens] = {}
+        self._deployments: dict[str, dict[str, BreakerState]] = {}
+        """The breakers of models that have several deployments, by alias and deployment."""
         self._requests: dict[tuple[str, int], tuple[Cell, Buckets, Buckets]] = {}
         self._in_work: dict[str, _Request] = {}
         """By our request id."""
@@ -110,10 +113,26 @@ class Telemetry:
                 self.families.unpriced.cell(alias)
             if not any(self.families.breakers.cell(alias, s).value for s in get_args(BreakerState)):
                 self.breaker(alias, "closed")
+        known = {a: [d.card.deployment for d in c.deployments] for a, c in models.items() if c.deployments}
+        before, self._deployments = self._deployments, {alias: {} for alias in known}
+        for alias, deployments in known.items():
+            for deployment in deployments:
+                state = before.get(alias, {}).get(deployment, "closed")
+                self.breaker(alias, state, deployment)
 
-    def breaker(self, model: str, state: BreakerState) -> None:
-        """The breaker of `model` (an alias of the configuration) is in this state now."""
-        for name in get_args(BreakerState):
+    def breaker(self, model: str, state: BreakerState, deployment: str = "") -> None:
+        """The breaker of `model` (an alias of the configuration), or of one of its deployments, is in this state now.
+
+        A model with several deployments is as well as the best of them.
+        """
+        names: tuple[BreakerState, ...] = get_args(BreakerState)
+        if deployment:
+            states = self._deployments.setdefault(model, {})
+            states[deployment] = state
+            for name in names:
+                self.families.deployment_breakers.cell(model, deployment, name).value = int(name == state)
+            state = min(states.values(), key=names.index)
+        for name in names:
             self.families.breakers.cell(model, name).value = int(name == state)
 
     def request_began(self, request_id: str) -> None:
@@ -160,7 +179,7 @@ class Telemetry:
         failure = attempt.failure
         result = failure.kind if failure else "ok"
         verdict = "" if failure else attempt.verdict.kind
-        key = (route, card.alias, endpoint, attempt.purpose, result, verdict)
+        key = (route, card.alias, endpoint, attempt.purpose, result, verdict, card.deployment)
         cells = self._attempts.get(key)
         if cells is None:
             cells = self._attempts[key] = self._cells(route, card, endpoint, attempt.purpose, result, verdict)
@@ -171,6 +190,8 @@ class Telemetry:
                 cells.unpriced.value += 1
             else:
                 cells.cost.value += attempt.cost_nanousd
+        if cells.deployment is not None:
+            cells.deployment.value += 1
         if cells.verdict is not None:
             cells.verdict.value += 1
             for change in attempt.verdict.changes:
@@ -263,6 +284,7 @@ class Telemetry:
             families.cost.cell(route, alias, purpose),
             families.unpriced.cell(alias),
             families.verdicts.cell(route, alias, verdict) if verdict else None,
+            families.deployments.cell(alias, card.deployment, result) if card.deployment else None,
             families.attempt_seconds.cell(alias),
             families.first_byte.cell(alias),
             families.duration.cell(*kind, "" if result == "ok" else result),
@@ -271,16 +293,16 @@ class Telemetry:
 
     def _operation(self, card: ModelCard, endpoint: str) -> tuple[str, str, str]:
         """Operation, provider and model as the conventions name them; a name that a client chose is its pattern's."""
-        known = self._names.get(card.alias, card.alias)
+        known = card.name if card.deployment and card.name else self._names.get(card.alias, card.alias)
         return OPERATIONS.get(endpoint, endpoint), card.provider, known
 
     def _tokens_of(self, card: ModelCard, kind: tuple[str, str, str]) -> _Tokens:
-        found = self._tokens.get((card.alias, kind[0]))
+        found = self._tokens.get((card.alias, *kind))
         if found is not None:
             return found
         families, tokens, alias = self.families, self.families.tokens, card.alias
         modal = (*kind, "unknown")
-        found = self._tokens[alias, kind[0]] = _Tokens(
+        found = self._tokens[alias, *kind] = _Tokens(
             (tokens.cell(alias, "input"), families.inference_input.cell(*modal)),
             (tokens.cell(alias, "output"), families.inference_output.cell(*modal)),
             (tokens.cell(alias, "cached_input"), families.inference_cache_read.cell(*modal)),

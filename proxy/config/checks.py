@@ -84,6 +84,7 @@ class Checks:
         for check in (
             self._names,
             self._references,
+            self._places,
             self._patterns,
             self._headers,
             self._keys,
@@ -141,6 +142,9 @@ class Checks:
                 self._must_exist(("routes", name, "schema"), route["schema"], "schemas", "schema")
         for alias, model in self._entries("models"):
             self._must_exist(("models", alias, "provider"), model.get("provider"), "providers", "provider")
+            for i, place in self._deployments(model):
+                path = ("models", alias, "deployments", i, "provider")
+                self._must_exist(path, place.get("provider"), "providers", "provider")
         for i, key in self._keys_given():
             routes = key.get("routes")
             for j, name in enumerate(routes if isinstance(routes, list) else []):
@@ -216,6 +220,46 @@ class Checks:
             known=known,
             expected=None if known else f"a name under {section}, which has none",
         )
+
+    @staticmethod
+    def _deployments(model: dict[str, Any]) -> Iterator[tuple[int, dict[str, Any]]]:
+        places = model.get("deployments")
+        for i, place in enumerate(places if isinstance(places, list) else []):
+            if isinstance(place, dict):
+                yield i, place
+
+    def _places(self) -> None:
+        """A model lives at one provider, or at several deployments, which differ."""
+        for alias, model in self._entries("models"):
+            several = model.get("deployments") is not None
+            if several and alias.endswith("*"):
+                self._found.refuse(
+                    ("models", alias, "deployments"),
+                    "an alias with '*' lives at one `provider`; name the models that have several deployments",
+                    at_name=True,
+                )
+            elif several and model.get("provider") is not None:
+                self._found.refuse(
+                    ("models", alias, "provider"),
+                    "`deployments` say where it lives; keep one of the two",
+                    at_name=True,
+                )
+            elif not several and model.get("provider") is None:
+                self._found.refuse(
+                    ("models", alias, "provider"),
+                    "is missing",
+                    at_name=True,
+                    expected="a provider's name, or `deployments`",
+                )
+            seen: dict[tuple[Any, Any], int] = {}
+            for i, place in self._deployments(model):
+                where = str(place.get("provider")), str(place.get("name") or model.get("name") or alias)
+                if (first := seen.setdefault(where, i)) != i:
+                    self._found.refuse(
+                        ("models", alias, "deployments", i),
+                        f"the same place as deployments[{first}]",
+                        expected="another provider or name",
+                    )
 
     def _patterns(self) -> None:
         for alias, model in self._entries("models"):

@@ -1,14 +1,15 @@
 """The typed configuration as the frozen values that the proxy works with."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from types import MappingProxyType
 from typing import Any
 
-from policies.cards import ModelCard, Price
+from policies.cards import Deployment, ModelCard, Price
 from policies.route import Budget, Cache, ContextRule, Floor, Limits, Match, Repair, Route, When
 from proxy.config.calibrations import Calibration
 from proxy.config.checks import Findings, digest
-from proxy.config.models import ConfigModel, KeyModel, ModelModel, PriceModel, ProviderModel
+from proxy.config.models import ConfigModel, DeploymentModel, KeyModel, ModelModel, PriceModel, ProviderModel
 from proxy.config.routes import BudgetModel, FloorModel, MatchModel, RouteModel
 from proxy.snapshot import Key, Provider, Server, Snapshot, Timeouts, completed
 
@@ -24,7 +25,7 @@ def freeze(
     """
     server = config.server.model_dump()
     providers = {name: _provider(name, p) for name, p in config.providers.items()}
-    models = {alias: completed(_card(alias, m), providers[m.provider]) for alias, m in config.models.items()}
+    models = {alias: _model(alias, m, providers) for alias, m in config.models.items()}
     return Snapshot(
         server=Server(**{**server, "cors_origins": tuple(config.server.cors_origins)}),
         store=config.store,
@@ -68,11 +69,30 @@ def _provider(name: str, given: ProviderModel) -> Provider:
     )
 
 
-def _card(alias: str, given: ModelModel) -> ModelCard:
+def _model(alias: str, given: ModelModel, providers: Mapping[str, Provider]) -> ModelCard:
+    """The card of a model; of one with several deployments that of the first, which has the others in it."""
+    places = given.deployments or [DeploymentModel(provider=given.provider or "")]
+    cards = [_card(alias, given, place.provider, place.name or given.name) for place in places]
+    card = cards[0]
+    for place in cards:  # prices and windows are one: those of the first place where the book knows them
+        known = completed(place, providers[place.provider])
+        card = replace(known, provider=card.provider, name=card.name)
+        if card.price is not None:
+            break
+    if given.deployments is None:
+        return card
+    there = [
+        replace(card, provider=p.provider, name=p.name, deployment=f"{p.provider}/{p.name}") for p in cards
+    ]
+    weights = [place.weight for place in places]
+    return replace(card, deployments=tuple(map(Deployment, there, weights)))
+
+
+def _card(alias: str, given: ModelModel, provider: str, name: str | None) -> ModelCard:
     return ModelCard(
         alias=alias,
-        provider=given.provider,
-        name=None if alias.endswith("*") else given.name or alias,
+        provider=provider,
+        name=None if alias.endswith("*") else name or alias,
         price=_price(given.price),
         window_tokens=given.window_tokens,
         max_output_tokens=given.max_output_tokens,

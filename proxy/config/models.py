@@ -140,14 +140,32 @@ class PriceModel(StrictModel):
     )
 
 
+class DeploymentModel(StrictModel):
+    """One of several places where a model is served."""
+
+    provider: Annotated[Text, Words("a provider's name")] = Field(
+        description="Where it is: a name under `providers`."
+    )
+    name: Text | None = Field(
+        default=None, description="The model's name there. Absent: the model's `name`, else its alias."
+    )
+    weight: Annotated[float, BeforeValidator(typed), Field(gt=0, le=1000, allow_inf_nan=False)] = Field(
+        default=1, description="How many times the calls of a deployment of weight 1 it bears."
+    )
+
+
 class ModelModel(StrictModel):
     """A model under an alias of your choice. What is absent here comes from the built-in price book.
 
     An alias that ends in `*` stands for every name it matches and passes that name to the provider.
     """
 
-    provider: Annotated[Text, Words("a provider's name")] = Field(
-        description="Where it lives: a name under `providers`."
+    provider: Annotated[Text, Words("a provider's name")] | None = Field(
+        default=None, description="Where it lives: a name under `providers`. Absent: at its `deployments`."
+    )
+    deployments: Annotated[list[DeploymentModel], Field(min_length=1, max_length=50)] | None = Field(
+        default=None,
+        description="The places where the same model is served, in place of `provider`: each call goes to the less loaded of two of them, and to another one where it fails. Prices and abilities are one. What is stored (Responses, files) lives at the first.",
     )
     name: Text | None = Field(default=None, description="Its name at the provider. Absent: the alias.")
     window_tokens: Count | None = Field(

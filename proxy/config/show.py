@@ -29,6 +29,7 @@ def render(snapshot: Snapshot) -> str:
             ("alias", "provider", "name", "window", "in $/M", "out $/M", "cached", "write", "price from"),
             [_model(card, snapshot.providers[card.provider]) for card in snapshot.models.values()],
         ),
+        *_table("deployments", ("alias", "provider", "name", "weight"), list(_deployments(snapshot))),
         *_table(
             "routes",
             ("name", "ladder", "schema", "repair", "stream", "context", "limits"),
@@ -58,6 +59,10 @@ def warnings(snapshot: Snapshot) -> Iterator[str]:
         if provider.dialect not in _SERVED_DIALECTS:
             yield f"provider {provider.name}: this version cannot call the dialect {provider.dialect} yet"
     for card in snapshot.models.values():
+        for place in card.deployments:
+            known = book.card(snapshot.providers[place.card.provider].base_url, place.card.name or "")
+            if known is not None and known.price != card.price:
+                yield f"model {card.alias}: {place.card.deployment} costs otherwise by the price book; all are billed alike"
         if card.price is None and card.name is not None:
             yield f"model {card.alias}: unpriced; its cost is unknown and no budget can count it"
     yield from _schema_warnings(snapshot)
@@ -78,7 +83,8 @@ def _schema_warnings(snapshot: Snapshot) -> Iterator[str]:
         asked = [
             alias for route in snapshot.routes.values() if route.schema == name for alias in route.ladder
         ]
-        providers = {c.provider for a in asked if (c := snapshot.card_for(a)) is not None}
+        cards = [c for a in asked if (c := snapshot.card_for(a)) is not None]
+        providers = {c.provider for c in cards} | {d.card.provider for c in cards for d in c.deployments}
         families = {family_of(Target.parse(snapshot.providers[p].base_url).host) for p in providers}
         for finding in lint(compile_schema(schema), sorted(families)):
             problem = finding.problem
@@ -120,6 +126,12 @@ def _model(card: ModelCard, provider: Provider) -> tuple[str, ...]:
         *shown,
         _price_source(card, provider),
     )
+
+
+def _deployments(snapshot: Snapshot) -> Iterator[tuple[str, ...]]:
+    for card in snapshot.models.values():
+        for place in card.deployments:
+            yield card.alias, place.card.provider, place.card.name or "", f"{place.weight:g}"
 
 
 def _price_source(card: ModelCard, provider: Provider) -> str:

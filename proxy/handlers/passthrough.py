@@ -40,6 +40,9 @@ NOT_OURS = frozenset({"content-type", "content-length", "content-disposition", "
 _MODELS_NOT_BY_TOKENS = frozenset({"audio", "images", "videos"})
 """Paths that call models which are billed by seconds, characters or pictures where they report no tokens."""
 
+_STORES_NOTHING = frozenset({"embeddings", "moderations", "audio", "images"})
+"""Paths that any deployment of a model may serve; what the others make is known to the provider that made it."""
+
 
 async def passthrough(services: Services, visit: Visit) -> serving.Answer:
     """Relay one request. Raises ApiError where nothing was sent to the client yet."""
@@ -50,7 +53,7 @@ async def passthrough(services: Services, visit: Visit) -> serving.Answer:
     if not selected.route.passthrough:
         message = f"The route '{selected.route.name}' does not pass /v1/{visit.path[:100]} on."
         raise not_found(message, code="unknown_url")
-    card = selected.targets[0].card
+    card = _placed(services, visit, selected.targets[0].card)
     upstream = services.ready.upstreams[card.provider]
     once, each = rules_of(visit.key, selected.route, _control(visit, ask, "run"))
     if (refused := await admit(services.limiter, once)) is not None:
@@ -70,6 +73,18 @@ async def passthrough(services: Services, visit: Visit) -> serving.Answer:
     finally:
         services.health.ended(ticket, failure, time.monotonic())
     return answer
+
+
+def _placed(services: Services, visit: Visit, card: ModelCard) -> ModelCard:
+    """The deployment that is called: where nothing is stored, one that is well; else the first. Raises ApiError (503)."""
+    if not card.deployments:
+        return card
+    if _first(visit.path) not in _STORES_NOTHING:
+        return card.deployments[0].card
+    placed = services.health.place(card, (), time.monotonic())
+    if isinstance(placed, Failure):
+        raise from_failure(placed, retried=False)
+    return placed
 
 
 async def _read(services: Services, visit: Visit) -> tuple[Ask | None, Any]:

@@ -5,7 +5,7 @@ DeepSeek, and Gemini's and Anthropic's compatible endpoints differ in base URL, 
 """
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 from urllib.parse import urlencode
 
@@ -175,6 +175,8 @@ class ChatCall:
         """Whether we ended the stream because its budget was used up."""
         self.head: dict[str, Any] | None = None
         """What all events of a stream share: id and the like."""
+        self.on_answer: Callable[[float], None] | None = None
+        """Is told when the first byte of an answer has come."""
 
     async def more(self) -> Sequence[Piece] | None:
         """The next parts of a streamed answer; None at its end. The first time makes the call.
@@ -220,6 +222,8 @@ class ChatCall:
         )
         self.first_byte_s = self._goes_on()
         self.reply_headers = wire_headers.from_upstream(response.headers)
+        if self.on_answer is not None and response.status == 200:
+            self.on_answer(self.first_byte_s)
         return response
 
     async def _whole(self, response: Response) -> Sequence[Piece] | None:

@@ -141,6 +141,8 @@ def _told(attempt: Attempt, *, spoken: bool) -> dict[str, Any]:
         "cost_usd": "unpriced" if attempt.cost_nanousd is None else usd_text(attempt.cost_nanousd),
         "seconds": round(attempt.ended_s - attempt.started_s, 3),
     }
+    if attempt.deployment:
+        told["deployment"] = attempt.deployment
     if attempt.failure is not None:
         told["failure"] = {"kind": attempt.failure.kind, "status": attempt.failure.status}
     if attempt.suspicion is not None:

@@ -92,3 +92,26 @@ def test_tags_of_the_route_and_of_the_key_are_both_required():
         facts(Candidate(replace(CARD, tags=frozenset({"hipaa"}))), require=frozenset({"hipaa"})),
     )
     assert able == ()
+
+
+def ladder(**rests_s):
+    models = {
+        alias: Candidate(replace(CARD, alias=alias), rests_s=rests_s.get(alias, 0.0)) for alias in "abc"
+    }
+    return sift("abc", ROUTE, Facts(models))
+
+
+@pytest.mark.parametrize(
+    ("rests", "able"),
+    [
+        pytest.param({"a": 2.0}, "bc", id="the-foot-rests"),
+        pytest.param({"a": 2.0, "b": 1.0}, "c", id="only-the-last-does-not"),
+        pytest.param({"c": 2.0}, "abc", id="the-last-is-not-asked-yet"),
+        pytest.param({"a": 1.0, "c": 2.0}, "bc", id="one-below-a-waking-one"),
+        pytest.param({"a": 1.0, "b": 1.0, "c": 2.0}, "abc", id="where-all-rest-nobody-is-spared"),
+    ],
+)
+def test_who_asked_to_be_left_alone_is_while_there_is_another(rests, able):
+    found, excluded = ladder(**rests)
+    assert "".join(found) == able
+    assert all(gone.why == "rest" for gone in excluded)

@@ -34,6 +34,10 @@ def aside(attempt):
     return replace(attempt, set_aside="disagreement")
 
 
+def elsewhere(attempt):
+    return replace(attempt, elsewhere=True)
+
+
 BUSY = {"status": 429, "retry_after_s": MAX_WAIT_S + 1}
 ROWS = [
     ("valid-is-accepted", [ok()], {}, Accept()),
@@ -66,6 +70,20 @@ ROWS = [
     ("set-aside-at-the-top-is-no-answer", [aside(ok("big"))], {}, GiveUp("failure")),
     ("failure-is-repeated", [failed()], {}, Again("mini", "retry", 0.25)),
     ("retry-after-is-waited-for", [failed(retry_after_s=1.5)], {}, Again("mini", "retry", 1.5)),
+    ("failure-goes-to-another-deployment-at-once", [elsewhere(failed())], {}, Again("mini", "retry")),
+    (
+        "retry-after-of-one-deployment-is-not-waited-for-at-another",
+        [elsewhere(failed(**BUSY))],
+        {},
+        Again("mini", "retry"),
+    ),
+    ("every-deployment-is-tried", [failed(), failed(), elsewhere(failed())], {}, Again("mini", "retry")),
+    (
+        "a-refusal-of-one-deployment-alone-is-not-final",
+        [elsewhere(failed(retryable=False))],
+        {},
+        Again("mini", "retry"),
+    ),
     ("failed-twice-moves-up-one-model", [failed(), failed()], {}, Again("big", "escalate")),
     ("long-retry-after-moves-up-one-model", [failed(**BUSY)], {}, Again("big", "escalate")),
     ("long-retry-after-on-the-last-model-is-passed-on", [failed("big", **BUSY)], {}, GiveUp("failure")),

@@ -1,0 +1,97 @@
+"""Where the upstream calls of one exchange go, and whether they may be made: breakers, deployments, retry budgets."""
+
+import time
+from functools import partial
+
+from policies.balance import at_fault
+from policies.cards import ModelCard
+from policies.chat import Failure
+from policies.ladder import Again, Attempt
+from proxy.health import Health, Key, Ticket, key_of
+from proxy.selection import Selected
+from proxy.upstreams.openai import ChatCall
+
+_GONE = Failure("gone", "the call was not made")
+
+
+class Admission:
+    """Of one exchange. `stored`: providers keep what it makes (Responses), so it is asked of first deployments alone."""
+
+    def __init__(self, health: Health, selected: Selected, *, stored: bool) -> None:
+        self._health = health
+        self._selected = selected
+        self._stored = stored
+        self._tickets: dict[int, Ticket] = {}
+        self._placed: dict[int, ModelCard] = {}
+        """The deployment of each call to a model that has several, by number."""
+        self._failed: set[Key] = set()
+        """Deployments that have failed this exchange."""
+        self._called: set[str] = set()
+        """Upstreams that this exchange has called, see `_upstream`."""
+
+    def admit(self, number: int, model: str) -> tuple[ModelCard, str] | Failure:
+        """The right to make a call: the card of the place that it goes to, and the model's name there."""
+        target, now = self._selected.target(model), time.monotonic()
+        card = target.card
+        if card.deployments:
+            placed = self._place(card, now)
+            if isinstance(placed, Failure):
+                return placed
+            card = self._placed[number] = placed
+        name = card.name or target.asked
+        ticket = self._health.admit(card, name, now)
+        if isinstance(ticket, Failure):
+            return ticket
+        self._tickets[number] = ticket
+        return card, name
+
+    def begins(self, number: int, model: str, call: ChatCall) -> None:
+        """The admitted call is made."""
+        card, ticket = self._selected.target(model).card, self._tickets[number]
+        if ticket.deployment:
+            call.on_answer = partial(self._health.answered, ticket)
+        upstream = _upstream(card)
+        if upstream not in self._called:
+            self._called.add(upstream)
+            self._health.called(upstream, time.monotonic())
+
+    def cancel(self, number: int) -> None:
+        """The admitted call is not made."""
+        self._health.ended(self._tickets.pop(number), _GONE, time.monotonic())
+
+    def grant(self, step: Again, last: Attempt) -> bool:
+        """Further calls to an upstream take from its retry budget, and repetitions only while something is left.
+
+        To leave a deployment that is passed by from now on is no repetition: nobody else will be sent there.
+        """
+        upstream, now = _upstream(self._selected.target(step.model).card), time.monotonic()
+        if upstream not in self._called:
+            return True
+        if last.failure is None:
+            self._health.asked_anew(upstream, now)
+            return True
+        left = last.elsewhere and self._health.set_aside(self._placed[last.number], now)
+        return left or self._health.may_repeat(upstream, now)
+
+    def ended(self, attempt: Attempt) -> ModelCard:
+        """The call is over; gives the card of the place that it went to."""
+        if (ticket := self._tickets.pop(attempt.number, None)) is not None:
+            self._health.ended(ticket, attempt.failure, time.monotonic())
+        return self._placed.get(attempt.number) or self._selected.target(attempt.model).card
+
+    def elsewhere(self, attempt: Attempt) -> bool:
+        """Whether `attempt`, which is over, failed by its deployment's fault and another one may be called instead."""
+        placed, failure = self._placed.get(attempt.number), attempt.failure
+        if placed is None or failure is None or not at_fault(failure):
+            return False
+        self._failed.add(key_of(placed))
+        card = self._selected.target(attempt.model).card
+        return not self._stored and self._health.elsewhere(card, self._failed, time.monotonic())
+
+    def _place(self, card: ModelCard, now_s: float) -> ModelCard | Failure:
+        return card.deployments[0].card if self._stored else self._health.place(card, self._failed, now_s)
+
+
+def _upstream(card: ModelCard) -> str:
+    """Whose retry budget a call to `card` belongs to: its provider's; of several deployments, theirs together."""
+    return f"models/{card.alias}" if card.deployments else card.provider
