@@ -15,8 +15,8 @@ from policies.trimming import Trimmed
 from policies.units import RESULT_ROLES, Message, last_user, leading
 
 RECALLED = "From earlier in this conversation:"
-RECALL_SOURCE = -1
-"""Stands for "no message of the request" among the sources of what was sent."""
+RECALL_SOURCE, SUMMARY_SOURCE = -1, -2
+"""Stand for "no message of the request" among the sources of what was sent."""
 FROZEN_SHARE = 0.5
 """Share of the budget that a new prefix takes; the rest is for the recall block and for turns to come."""
 RECALL_MOST = 12_000
@@ -55,7 +55,7 @@ class Sent:
     @property
     def unshortened(self) -> bool:
         """Whether the request was sent as it was."""
-        return len(self.messages) == self.length and RECALL_SOURCE not in self.sources and not self.masked
+        return len(self.messages) == self.length and min(self.sources, default=0) >= 0 and not self.masked
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,13 +63,15 @@ class Continued:
     """A trim of a conversation that goes on.
 
     `cached_tokens` is what the provider should find in its cache; `saved_tokens` is what trimming is thought
-    to save over the turns expected, in input tokens at full price (0 where nothing was weighed).
+    to save over the turns expected, in input tokens at full price (0 where nothing was weighed). `left` are the
+    messages that a newly chosen prefix does not hold, or not whole.
     """
 
     trimmed: Trimmed
     sent: Sent
     cached_tokens: int = 0
     saved_tokens: float = 0.0
+    left: tuple[int, ...] = ()
 
 
 class Continuation(Selection):

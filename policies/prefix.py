@@ -17,6 +17,7 @@ from policies.continuation import (
     FROZEN_SHARE,
     RECALL_MOST,
     RECALL_PART,
+    SUMMARY_SOURCE,
     Continuation,
     Continued,
     Sent,
@@ -25,6 +26,7 @@ from policies.economy import OPENAI, Caching, Outlook, Sending, saved_tokens
 from policies.index import Index
 from policies.masking import trim_by_masks
 from policies.relevant import choose, leavings
+from policies.summary import LARGEST_SHARE, Summary, summary_message
 from policies.trimming import REPLY_OPENING, Trimmed, recent, untouched
 from policies.units import RESULT_ROLES, Message, last_user, leading
 
@@ -45,13 +47,15 @@ def trim_on(
     pins: Collection[int] = (),
     overhead_tokens: int = REPLY_OPENING,
     mask_after: int | None = None,
+    summary: Summary | None = None,
 ) -> Continued:
     """As `trim`, and what `sent` has in common with it stays byte for byte. Never raises.
 
     Without `sent`, or where the conversation is another one, it is `trim`. Without an `outlook` the budget is
     a limit. With one it is a means to save: where trimming does not pay over the turns expected, all is sent
     as it came, and the note says so. With `mask_after` tool results older than that many are masked where a
-    prefix is chosen anew, and where that is enough nothing else is left out.
+    prefix is chosen anew, and where that is enough nothing else is left out. Where it is not, the new prefix
+    begins with the `summary`, if that stands for messages of this conversation.
     """
     known = index.follow(messages)
     total = index.tokens + overhead_tokens
@@ -68,6 +72,7 @@ def trim_on(
         overhead_tokens=overhead_tokens,
         total=total,
         mask_after=mask_after,
+        summary=summary,
     )
     if outlook is None or not decided.trimmed.fits:
         return decided
@@ -94,6 +99,7 @@ def _trimmed_on(
     overhead_tokens: int,
     total: int,
     mask_after: int | None,
+    summary: Summary | None,
 ) -> Continued:
     if sent is not None:
         continued = Continuation(index, sent, budget_tokens, caching, overhead_tokens).trimmed(pins, total)
@@ -112,7 +118,7 @@ def _trimmed_on(
         )
         if masked is not None:
             return masked
-    return _anew(index, budgets, total, pins, overhead_tokens)
+    return _anew(index, budgets, total, pins, overhead_tokens, summary)
 
 
 def _cached_whole(index: Index, sent: Sent | None, caching: Caching, outlook: Outlook | None) -> int:
@@ -152,11 +158,21 @@ def _all_of_it(index: Index, total: int, cached: int, note: str = "all of it fit
 
 
 def _anew(
-    index: Index, budgets: Sequence[int], total: int, pins: Collection[int], overhead_tokens: int
+    index: Index,
+    budgets: Sequence[int],
+    total: int,
+    pins: Collection[int],
+    overhead_tokens: int,
+    summary: Summary | None,
 ) -> Continued:
-    """A new prefix, in the first of `budgets` that what must stay fits into."""
+    """A new prefix, in the first of `budgets` that what must stay fits into, a summary of what is not there in it."""
+    if summary is not None and (
+        summary.tokens > budgets[0] * LARGEST_SHARE or not summary.stands_for(index.messages)
+    ):
+        summary = None
     for budget in budgets:
-        chosen = choose(index, budget, pins=pins, overhead_tokens=overhead_tokens)
+        taken = overhead_tokens if summary is None else overhead_tokens + summary.tokens
+        chosen = choose(index, budget, pins=pins, overhead_tokens=taken)
         if chosen is None:
             continue
         has = chosen.selection.has
@@ -169,11 +185,42 @@ def _anew(
             tokens_out=chosen.selection.used,
             note=f"{len(chosen.kept)} of {len(index.messages)} messages kept for what the question asks",
         )
-        sent = _sent(index, trimmed, pieces)
-        return Continued(trimmed, replace(sent, first=budget == budgets[-1]))
+        sent = replace(_sent(index, trimmed, pieces), first=budget == budgets[-1])
+        continued = Continued(trimmed, sent, left=_left(index, sent))
+        return continued if summary is None else _summed_up(continued, summary, leading(index.messages))
     trimmed = recent(index.messages, index.counts, budgets[-1], pins=pins, overhead_tokens=overhead_tokens)
     return Continued(
         trimmed, _sent(index, trimmed, tuple(tuple(index.of_message(at)) for at in trimmed.kept))
+    )
+
+
+def _left(index: Index, sent: Sent) -> tuple[int, ...]:
+    """The messages before the question that were sent in part or not at all."""
+    whole = {
+        at
+        for at, pieces in zip(sent.sources, sent.pieces, strict=True)
+        if len(pieces) == len(index.of_message(at))
+    }
+    end = len(index.messages) if sent.question is None else sent.question
+    return tuple(at for at in range(leading(index.messages), end) if at not in whole)
+
+
+def _summed_up(continued: Continued, summary: Summary, lead: int) -> Continued:
+    """The same with the summary behind what leads."""
+    trimmed, sent = continued.trimmed, continued.sent
+    message = summary_message(summary.text, len(summary.covers))
+    messages = (*sent.messages[:lead], message, *sent.messages[lead:])
+    note = f"{trimmed.note}; {len(summary.covers)} earlier ones summarised"
+    return replace(
+        continued,
+        trimmed=replace(trimmed, messages=messages, note=note),
+        sent=replace(
+            sent,
+            messages=messages,
+            sources=(*sent.sources[:lead], SUMMARY_SOURCE, *sent.sources[lead:]),
+            pieces=(*sent.pieces[:lead], (), *sent.pieces[lead:]),
+            tokens=(*sent.tokens[:lead], summary.tokens, *sent.tokens[lead:]),
+        ),
     )
 
 

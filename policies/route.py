@@ -28,17 +28,27 @@ class Repair:
 
 
 @dataclass(frozen=True, slots=True)
+class SummaryRule:
+    """What left a prompt is summarised by `model`, a summary of at most `max_tokens`."""
+
+    model: str
+    max_tokens: int = 400
+
+
+@dataclass(frozen=True, slots=True)
 class ContextRule:
     """How much of a conversation goes upstream. `budget_tokens` None: only the model's window bounds it.
 
     What is left out is kept for `keep_s` seconds, 0: not at all. Tool results older than the last
-    `mask_results_after` are masked before anything else is left out; None: masking is off.
+    `mask_results_after` are masked before anything else is left out; None: masking is off. `summary` None:
+    nothing is summarised.
     """
 
     policy: ContextPolicy = "off"
     budget_tokens: int | None = None
     keep_s: float = 86_400
     mask_results_after: int | None = None
+    summary: SummaryRule | None = None
 
 
 @dataclass(frozen=True, slots=True)

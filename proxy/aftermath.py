@@ -1,21 +1,31 @@
 """What an exchange leaves behind: what it saved or lost, where its conversation is at home, what it taught."""
 
+import asyncio
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
+from policies.chat import Reply
+from policies.contract import NO_CONTRACT, Verdict
 from policies.ladder import Accept
-from policies.route import Route
+from policies.room import room
+from policies.route import Route, SummaryRule
+from policies.summary import MOST_CHARS, judge_summary, summary_prompt, written
+from proxy.budgets import with_bound
+from proxy.conversations import Span
 from proxy.exchange import Order, Outcome, observe
-from proxy.homes import Home
+from proxy.homes import Home, conversation_name
 from proxy.learning import Taught
 from proxy.live import Live
 from proxy.outcomes import row_of
-from proxy.selection import Selected
+from proxy.selection import Selected, Target
 from proxy.services import Services
 from proxy.stores.base import StoreRefused
 from proxy.wire.ask import Ask
+from proxy.wire.body import dump
 
+SUMMARY_S = 60.0
+"""Seconds that a summary may take."""
 MOST_SHADOWS = 32
 """Shadow calls at the same time; beyond that none is made."""
 
@@ -96,6 +106,69 @@ async def _observed(
     except StoreRefused:
         return
     services.outcomes.note(row_of(exchange_id, outcome, shadow, prompt))
+
+
+def summarise(
+    services: Services, key: str | None, selected: Selected, ask: Ask, outcome: Outcome, live: Live
+) -> None:
+    """What left the prompt of this conversation is summarised in the background, for when its prefix is chosen anew."""
+    if services.draining or not isinstance(outcome.end, Accept):
+        return
+    name = conversation_name(selected.route.name, key, ask.messages)
+    if services.summaries.begin(name):
+        number = outcome.plan.allowance.attempts + 2  # as above; the one before is the shadow's
+        notes = _summarised(services, key, selected.route, ask, live, number)
+        ended = services.tasks.spawn(notes, name="summary")
+        ended.add_done_callback(lambda _: services.summaries.end(name))
+
+
+async def _summarised(
+    services: Services, key: str | None, route: Route, ask: Ask, live: Live, number: int
+) -> None:
+    rule = route.context.summary
+    card = None if rule is None else services.ready.snapshot.card_for(rule.model)
+    if rule is None or card is None:  # the configuration changed meanwhile
+        return
+    space = room(card, rule.max_tokens)
+    most = MOST_CHARS if space is None else min(MOST_CHARS, 2 * space.tokens)
+    span = await services.conversations.owed(route, key, ask.messages, rule, most)
+    if span is None:
+        return
+    text = services.summaries.of(span.name)
+    if text is None:
+        text = await _written(services, ask, live, rule, Target(rule.model, card), span, number)
+        services.summaries.keep(span.name, text)
+    if text:
+        await services.conversations.adopt(route, key, ask.messages, span, text)
+
+
+async def _written(
+    services: Services, ask: Ask, live: Live, rule: SummaryRule, model: Target, span: Span, number: int
+) -> str:
+    """The notes of `span`, booked; "" where none came or they say what their source does not."""
+
+    def check(reply: Reply) -> Verdict:
+        return judge_summary(reply, rule, span.before, span.text)
+
+    ports = live.besides(None, (_asking(services, ask, rule, model, span), model), check)
+    try:
+        async with asyncio.timeout(SUMMARY_S):
+            attempt = await observe(Order(number, model.asked, "summary"), NO_CONTRACT, ports)
+    except (StoreRefused, TimeoutError):
+        return ""
+    good = attempt.reply is not None and attempt.verdict.kind == "valid"
+    return (written(attempt.reply, rule) or "") if good and attempt.reply is not None else ""
+
+
+def _asking(services: Services, ask: Ask, rule: SummaryRule, model: Target, span: Span) -> Ask:
+    """The request for the notes of `span`, of the same run and step as `ask`."""
+    newer = services.ready.upstreams[model.card.provider].family == "openai-strict"
+    doc: dict[str, Any] = {
+        "model": model.asked,
+        "messages": summary_prompt(rule, span.before, span.text),
+        **with_bound({}, ask.endpoint, rule.max_tokens, newer=newer),
+    }
+    return Ask(ask.endpoint, dump(doc), doc, ask.controls, {}, model.asked, False, False)
 
 
 def _one_less(services: Services) -> None:

@@ -5,6 +5,7 @@ is bounded in tokens, the longest unused forgotten first. Nothing of it is writt
 """
 
 import asyncio
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -18,11 +19,14 @@ from policies.index import Index
 from policies.prefix import trim_on
 from policies.relevant import least
 from policies.room import room
-from policies.route import Route
+from policies.route import Route, SummaryRule
+from policies.summary import Summary, digest_of, span_of, summary_message, worth_it
 from proxy.counters import Counter
 from proxy.homes import conversation_name, turns_left
 
 REMEMBERED_TOKENS = 4_000_000
+REMEMBERED_NOTES = 8_000_000
+"""Characters of summaries that are kept in memory."""
 HEAVY_BYTES = 64 * 1024
 """A request longer than this is read in a thread: reading it takes more than a few milliseconds."""
 
@@ -36,6 +40,8 @@ class Conversation:
     cached_tokens: int = 0
     common: int = 0
     """How many messages the last request had in common with the one before: a provider may have them cached."""
+    left: tuple[int, ...] = ()
+    """The messages that the last prefix which was chosen anew does not hold, until they are summarised."""
 
     def follow(self, messages: Sequence[Mapping[str, Any]]) -> None:
         """The index is that of `messages`; what was sent before a message was changed is no prefix any more."""
@@ -44,6 +50,22 @@ class Conversation:
             self.common = known
         if self.sent is not None and known < self.sent.length:
             self.sent = None
+        if self.left and known <= self.left[-1]:
+            self.left = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """What is to be summarised: `text` of the messages of a conversation that, with those before, make up `covers`.
+
+    `before` are the notes so far. `digest` names what is covered, `name` the span itself and who asked for it.
+    """
+
+    text: str
+    before: str | None
+    covers: tuple[int, ...]
+    digest: str
+    name: bytes
 
 
 class Conversations:
@@ -53,6 +75,9 @@ class Conversations:
         self._counter = counter
         self._known: LRUCache[bytes, Conversation] = LRUCache(
             remembered_tokens, getsizeof=lambda c: 1 + c.index.tokens
+        )
+        self._summaries: LRUCache[bytes, Summary] = LRUCache(
+            REMEMBERED_NOTES, getsizeof=lambda s: 500 + len(s.text) + 8 * len(s.covers)
         )
 
     async def trim(
@@ -86,9 +111,11 @@ class Conversations:
             caching_of(card),
             must,
             route.context.mask_results_after,
+            self._summaries.get(name) if route.context.summary is not None else None,
         )
         continued = await asyncio.to_thread(_trim, *work) if _heavy(messages) else _trim(*work)
         conversation.sent = continued.sent
+        conversation.left = continued.left or conversation.left
         trimmed = replace(
             continued.trimmed,
             net_tokens=continued.saved_tokens or None,
@@ -110,6 +137,35 @@ class Conversations:
         if conversation.index.tokens < self._known.maxsize:
             self._known[name] = conversation
         return tokens
+
+    async def owed(
+        self,
+        route: Route,
+        owner: str | None,
+        messages: Sequence[Mapping[str, Any]],
+        rule: SummaryRule,
+        most_chars: int,
+    ) -> Span | None:
+        """What has left the prompt of this conversation and is worth a summary; told once. None where there is nothing."""
+        name = conversation_name(route.name, owner, messages)
+        conversation, before = self._known.get(name), self._summaries.get(name)
+        if conversation is None or not conversation.left or conversation.left[-1] >= len(messages):
+            return None
+        left, counts = conversation.left, conversation.index.counts
+        covered = frozenset() if before is None else frozenset(before.covers)
+        if not worth_it(sum(counts[at] for at in left if at not in covered), rule):
+            return None
+        conversation.left = ()
+        return await asyncio.to_thread(_span, messages, left, before, rule, name, most_chars)
+
+    async def adopt(
+        self, route: Route, owner: str | None, messages: Sequence[Mapping[str, Any]], span: Span, text: str
+    ) -> None:
+        """The prefix that is next chosen anew begins with these notes of `span`."""
+        message = summary_message(text, len(span.covers))
+        tokens = (await self._counter.measure([message])).messages[0]
+        summary = Summary(text, span.covers, span.digest, tokens)
+        self._summaries[conversation_name(route.name, owner, messages)] = summary
 
     def learn(
         self, route: Route, owner: str | None, messages: Sequence[Mapping[str, Any]], cached_tokens: int
@@ -137,6 +193,7 @@ def _trim(
     caching: Caching,
     must: bool,
     mask_after: int | None,
+    summary: Summary | None,
 ) -> Continued:
     conversation.follow(messages)
     turns = turns_left(messages)
@@ -150,7 +207,31 @@ def _trim(
         outlook=outlook if turns > 1 and not must else None,
         overhead_tokens=overhead_tokens,
         mask_after=mask_after,
+        summary=summary,
     )
+
+
+def _span(
+    messages: Sequence[Mapping[str, Any]],
+    left: Sequence[int],
+    before: Summary | None,
+    rule: SummaryRule,
+    name: bytes,
+    most_chars: int,
+) -> Span | None:
+    if before is not None and not before.stands_for(messages):
+        before = None
+    covered = () if before is None else before.covers
+    known = frozenset(covered)
+    taken, text = span_of(messages, [at for at in left if at not in known], most_chars)
+    if not taken:
+        return None
+    covers = tuple(sorted((*covered, *taken)))
+    notes = None if before is None else before.text
+    of = hashlib.sha256(name)
+    for part in (rule.model, str(rule.max_tokens), notes or "", text):
+        of.update(b"\0" + part.encode("utf-8", "surrogatepass"))
+    return Span(text, notes, covers, digest_of(messages, covers), of.digest())
 
 
 def in_our_tokens(counter: Counter, card: ModelCard, tokens: int) -> int:

@@ -2,17 +2,18 @@
 
 import asyncio
 import time
-from collections.abc import Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 from policies.cards import ModelCard
 from policies.chat import Failure, Reply, Usage
-from policies.contract import NO_VERDICT, Contract, Verdict, judge, judge_patch
+from policies.contract import NO_CONTRACT, NO_VERDICT, Contract, Verdict, judge, judge_patch
 from policies.ladder import Again, Attempt
 from policies.limits import Granted
 from policies.money import cost_nanousd, worst_cost_nanousd
 from policies.patching import Patch
+from policies.route import ContextRule
 from policies.saved import Saved, Spent, saved
 from policies.structure import AS_ASKED, NOT_SEEN, Shaped, Structure, shape, structure_for
 from policies.trimming import Trimmed
@@ -23,7 +24,7 @@ from proxy.estimates import Estimate
 from proxy.exchange import Order, Outcome
 from proxy.listener import Listener
 from proxy.prompts import Prompt
-from proxy.selection import Selected
+from proxy.selection import Selected, Target
 from proxy.services import Services
 from proxy.stores import base as stores
 from proxy.upstreams.openai import ChatCall
@@ -58,10 +59,12 @@ class Live:
         compared: bool = False,
         besides: bool = False,
         prompt: Prompt,
+        check: Callable[[Reply], Verdict] | None = None,
     ) -> None:
         """`compared`: texts of answers are kept, whether something is promised of them or not.
 
-        `besides`: nobody asked for the calls that are made, and all they cost is lost.
+        `besides`: nobody asked for the calls that are made, and all they cost is lost. `check` judges what is
+        written for the proxy itself: summaries.
         """
         self._services = services
         self._ready = services.ready
@@ -74,6 +77,7 @@ class Live:
         self._contract = contract
         self._compared = compared
         self._besides = besides
+        self._check = check
         responses = ask.endpoint == "responses"
         self._admission = Admission(services.health, selected, stored=responses)
         self._messages_in = "input" if responses else "messages"
@@ -216,21 +220,31 @@ class Live:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
 
-    def besides(self, planned: Trimmed | None) -> "Live":
-        """Ports for a call besides the exchange, that nobody listens to."""
+    def besides(
+        self,
+        planned: Trimmed | None,
+        own: tuple[Ask, Target] | None = None,
+        check: Callable[[Reply], Verdict] | None = None,
+    ) -> "Live":
+        """Ports for a call besides the exchange, that nobody listens to: the client's, or one of the proxy's `own`."""
+        ask, selected, rule = self._ask, self._selected, self._selected.route.context
+        if own is not None:
+            ask, rule = own[0], ContextRule()
+            selected = replace(selected, targets=own[1:], flagship=own[1].card, pinned=None)
         return Live(
             self._services,
-            self._ask,
-            self._selected,
+            ask,
+            selected,
             exchange_id=self._id,
             key=self._key,
             passed=self._passed,
             listener=None,
-            contract=self._contract,
+            contract=self._contract if own is None else NO_CONTRACT,
             rules=self._rules,
             compared=True,
             besides=True,
-            prompt=Prompt(self._services.counter, self._selected.route.context, self._ask, planned),
+            prompt=Prompt(self._services.counter, rule, ask, planned),
+            check=check,
         )
 
     def delivers(self, attempt: Attempt) -> None:
@@ -340,6 +354,8 @@ class Live:
         return shaped
 
     async def judge(self, reply: Reply, contract: Contract, order: Order) -> Verdict:
+        if self._check is not None:
+            return await asyncio.to_thread(self._check, reply)
         if not contract.binds:
             return NO_VERDICT
         patch = order.patch
@@ -364,7 +380,7 @@ class Live:
         if delivered:
             self.saved = self.saved_by(attempt.number)
         elif self._besides and cost is not None:
-            self.saved = Saved(shadow=-cost)
+            self.saved = Saved(shadow=-cost) if self._check is None else Saved(trimming=-cost)
             self._services.telemetry.saved(self._selected.route.name, self.saved)
         saved_nanousd = self.saved.total if delivered and self.saved is not None else None
         elsewhere = self._admission.elsewhere(attempt)

@@ -27,6 +27,7 @@ from proxy.sandbox import Sandbox
 from proxy.snapshot import Key, Snapshot
 from proxy.stores.base import Store, StoredKey
 from proxy.stores.limiter import Limiter
+from proxy.summaries import Summaries
 from proxy.tasks import Tasks
 from proxy.telemetry import Telemetry
 from proxy.upstreams.openai import OpenAIUpstream
@@ -90,6 +91,7 @@ class Services:
     homes: Homes = field(default_factory=Homes)
     learning: Learning = field(default_factory=Learning)
     outcomes: OutcomeLog = field(default_factory=OutcomeLog)
+    summaries: Summaries = field(default_factory=Summaries)
     shadows: int = 0
     """Shadow calls under way."""
     listeners: set[Listener] = field(default_factory=set)

@@ -28,7 +28,7 @@ _OURS = {
     "te",
     "upgrade",
 }
-_OF_RELEVANT = {"mask_results_after"}
+_OF_RELEVANT = {"mask_results_after", "summary"}
 """Fields of a context rule that other policies than `relevant` have no use for."""
 
 
@@ -165,6 +165,10 @@ class Checks:
         floor = route.get("floor")
         if isinstance(floor, dict):
             yield ("routes", name, "floor", "of"), floor.get("of")
+        context = route.get("context")
+        summary = context.get("summary") if isinstance(context, dict) else None
+        if isinstance(summary, dict):
+            yield ("routes", name, "context", "summary", "model"), summary.get("model")
 
     def _floor(self, name: str, route: dict[str, Any]) -> None:
         """A floor is that of a model which may be climbed to."""

@@ -6,11 +6,11 @@ from types import MappingProxyType
 from typing import Any
 
 from policies.cards import Deployment, ModelCard, Price
-from policies.route import Budget, Cache, ContextRule, Floor, Limits, Match, Repair, Route, When
+from policies.route import Budget, Cache, ContextRule, Floor, Limits, Match, Repair, Route, SummaryRule, When
 from proxy.config.calibrations import Calibration
 from proxy.config.checks import Findings, digest
 from proxy.config.models import ConfigModel, DeploymentModel, KeyModel, ModelModel, PriceModel, ProviderModel
-from proxy.config.routes import BudgetModel, FloorModel, MatchModel, RouteModel
+from proxy.config.routes import BudgetModel, ContextModel, FloorModel, MatchModel, RouteModel
 from proxy.snapshot import Key, Provider, Server, Snapshot, Timeouts, completed
 
 
@@ -131,7 +131,7 @@ def _route(name: str, given: RouteModel, calibration: Calibration) -> Route:
         structured=given.structured,
         tools=given.tools,
         stream=given.stream,
-        context=ContextRule(**given.context.model_dump()),
+        context=_context(given.context),
         limits=Limits(given.limits.attempts, given.limits.cost_usd, given.limits.deadline_s),
         cache=None if given.cache is None else Cache(given.cache.ttl_s, given.cache.max_mb),
         budget=_budget(given.budget),
@@ -151,6 +151,17 @@ def _route(name: str, given: RouteModel, calibration: Calibration) -> Route:
 
 def _floor(given: FloorModel, calibration: Calibration) -> Floor:
     return Floor(given.of, given.keep, given.risk, calibration.plans, calibration.scorer, calibration.doubter)
+
+
+def _context(given: ContextModel) -> ContextRule:
+    summary = given.summary
+    return ContextRule(
+        policy=given.policy,
+        budget_tokens=given.budget_tokens,
+        keep_s=given.keep_s,
+        mask_results_after=given.mask_results_after,
+        summary=None if summary is None else SummaryRule(summary.model, summary.max_tokens),
+    )
 
 
 def _match(given: MatchModel) -> Match:

@@ -18,6 +18,7 @@ from policies.route import (
     Route,
     StreamMode,
     Structured,
+    SummaryRule,
 )
 from proxy.config.types import (
     Count,
@@ -37,7 +38,7 @@ from proxy.config.types import (
 from schemas.check import ChangeKind
 
 _REPAIR, _LIMITS, _CONTEXT = Repair(), Limits(), ContextRule()
-_ROUTE, _FLOOR = Route("", ()), Floor("")
+_ROUTE, _FLOOR, _SUMMARY = Route("", ()), Floor(""), SummaryRule("")
 
 
 class RepairModel(StrictModel):
@@ -61,6 +62,15 @@ class RepairModel(StrictModel):
     )
 
 
+class SummaryModel(StrictModel):
+    """Notes of what is left out, written by a cheap model besides the requests and paid for by their key and route."""
+
+    model: Model = Field(description="The model that writes them.")
+    max_tokens: Annotated[Whole, Field(ge=50, le=8000)] = Field(
+        default=_SUMMARY.max_tokens, description="Longest summary, in tokens."
+    )
+
+
 class ContextModel(StrictModel):
     """How much of a conversation goes upstream."""
 
@@ -78,6 +88,10 @@ class ContextModel(StrictModel):
     mask_results_after: Count | None = Field(
         default=None,
         description="With `relevant`: where the prompt has to be shortened, tool results older than the last so many are first replaced by a line that says what is left out. Absent: off.",
+    )
+    summary: SummaryModel | None = Field(
+        default=None,
+        description="With `relevant`: what is left out is summarised in the background, for the next time the prompt is shortened. Absent: off.",
     )
 
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 from policies.chat import Reply
 from policies.ladder import Accept, GiveUp
 from proxy import serving
-from proxy.aftermath import compares, credited, learns, remember
+from proxy.aftermath import compares, credited, learns, remember, summarise
 from proxy.budgets import Rules, admit, rules_of
 from proxy.cache import Turn, key_of
 from proxy.edges import Visit, read_body
@@ -145,6 +145,8 @@ def _concluded(
         outcome = replace(outcome, plan=replace(plan, context=sent, record=live.record))
     if selected.route.sticky or learns(selected.route) or compares(selected.route):
         remember(services, visit.id, key, selected, ask, outcome, live)
+    if selected.route.context.summary is not None and ask.messages:
+        summarise(services, key, selected, ask, outcome, live)
     alias, word = selected.target(last.model).card.alias, wire_facts.schema_word(outcome)
     services.telemetry.exchange_ended(plan.route, alias, word, live.saved)
     return outcome

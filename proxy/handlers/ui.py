@@ -36,6 +36,8 @@ FRESH_S = 1.0
 """However many pages are open, the ledger is asked once in this time;"""
 HISTORY_FRESH_S = 60.0
 """and for what past days came to once in this."""
+BESIDES = frozenset({"summary", "route"})
+"""Purposes of calls that no client waited for."""
 SHOWN_TEXT = 120
 """Characters of a name that a client chose (run, step, model)."""
 
@@ -157,7 +159,7 @@ def _model(alias: str, card: ModelCard | None) -> dict[str, Any]:
 def _exchange(exchange: Exchange) -> dict[str, Any]:
     rows = exchange.attempts
     first = rows[0]
-    ended = [row.ts_ns / 1e6 + row.latency_ms for row in rows if row.latency_ms is not None]
+    ended = [row.ts_ns / 1e6 + row.latency_ms for row in _answering(rows) if row.latency_ms is not None]
     levers = {lever: [getattr(row, f"saved_{lever}") for row in rows] for lever in LEVERS}
     by_lever = {
         lever: sum(known)
@@ -182,9 +184,14 @@ def _exchange(exchange: Exchange) -> dict[str, Any]:
     }
 
 
+def _answering(rows: tuple[Row, ...]) -> tuple[Row, ...]:
+    """The calls that the client waited for; shadows and summaries are made besides."""
+    return tuple(row for row in rows if row.purpose not in BESIDES) or rows
+
+
 def outcome_of(rows: tuple[Row, ...]) -> str:
     """What became of a request, in one word of the page's legend."""
-    rows = tuple(row for row in rows if row.purpose != "route") or rows  # not what was asked besides it
+    rows = _answering(rows)
     first, last = rows[0], rows[-1]
     if last.status == "open":
         return "running"

@@ -186,6 +186,18 @@ BROKEN = {
             "t.yaml:11:49: routes.a.context.mask_results_after: has an effect with one policy only (expected policy: relevant beside it)"
         ],
     ),
+    "summary-of-an-unknown-model": (
+        "routes:\n  a: {ladder: [mini], context: {policy: relevant, summary: {model: minny}}}\n",
+        [
+            "t.yaml:11:68: routes.a.context.summary.model: no model of this name, got 'minny'; did you mean 'mini'? (expected one of flagship, fx-*, mini)"
+        ],
+    ),
+    "summary-without-relevance": (
+        "routes:\n  a: {ladder: [mini], context: {summary: {model: mini}}}\n",
+        [
+            "t.yaml:11:33: routes.a.context.summary: has an effect with one policy only (expected policy: relevant beside it)"
+        ],
+    ),
     "context-budget-without-a-policy": (
         "routes:\n  a: {ladder: [mini], context: {budget_tokens: 10}}\n",
         [

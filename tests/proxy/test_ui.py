@@ -237,6 +237,7 @@ OUTCOMES = {
     "client-left": ([Row("cancelled", "none")], "cancelled"),
     "died": ([Row("unsettled", None)], "unsettled"),
     "kept-answer": ([Row(verdict=None, provider="cache")], "cached"),
+    "summarised-in-vain": ([Row(), Row(verdict="invalid", alias="notes", purpose="summary")], "valid"),
     "cut": ([Row(verdict="exempt")], "exempt"),
     "with-a-shadow": ([Row(), Row("failed", "none", "big", purpose="route")], "valid"),
 }
