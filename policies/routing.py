@@ -26,6 +26,23 @@ ENOUGH = 20.0
 """Evidence of fewer exchanges than this does not turn a ladder round."""
 
 
+_DECISIVE = frozenset(
+    (
+        "pinned",
+        "cheapest_able",
+        "floor",
+        "drift",
+        "score",
+        "suspicion",
+        "evidence",
+        "sticky",
+        "holdout",
+        "agree",
+    )
+)
+"""Facts that say where an exchange begins; the others say of which step it is, and what may not be asked."""
+
+
 @dataclass(frozen=True, slots=True)
 class Reason:
     """One fact that bore on the decision, and what it said. Holds no text of the prompt."""
@@ -55,6 +72,12 @@ class Choice:
     holdout: bool = False
     retry_after_s: float | None = None
     """Where only health stands in the way: when the first of them may be tried again."""
+
+    @property
+    def because(self) -> str | None:
+        """The last thing that bore on where it begins; None where that is the foot of the ladder, by the ladder's rule."""
+        decisive = [r for r in self.reasons if r.fact in _DECISIVE]
+        return f"{decisive[-1].fact}: {decisive[-1].says}" if decisive else None
 
 
 def needs(route: Route) -> frozenset[str]:

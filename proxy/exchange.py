@@ -29,7 +29,8 @@ from schemas.values import dataclass
 class Order:
     """One upstream call that is to be made. `messages` None: the conversation goes as the client wrote it.
 
-    `patch`: only these parts of an earlier answer are asked for.
+    `patch`: only these parts of an earlier answer are asked for. `reason` and `propensity` are for the ledger: why this
+    call is made, and how probable it was that the exchange began where it did.
     """
 
     number: int
@@ -37,6 +38,8 @@ class Order:
     purpose: Purpose
     messages: Sequence[Mapping[str, Any]] | None = None
     patch: Patch | None = None
+    reason: str | None = None
+    propensity: float | None = None
 
 
 class Call(Protocol):
@@ -126,7 +129,9 @@ async def converse(plan: Plan, messages: Sequence[Mapping[str, Any]], ports: Por
     that was set aside, because two models disagreed or it was not believed, is still better than none.
     """
     trimmed = plan.context.messages if plan.context is not None and plan.context.changed else None
-    first = order = Order(1, plan.rungs[0].model, "answer", trimmed)
+    because = None if plan.choice is None else plan.choice.because
+    propensity = None if plan.choice is None or because is None else plan.choice.propensity
+    first = order = Order(1, plan.rungs[0].model, "answer", trimmed, None, because, propensity)
     history: tuple[Attempt, ...] = ()
     committed, released = False, ""
     spare: tuple[Attempt, Gate] | None = None
@@ -157,6 +162,8 @@ async def converse(plan: Plan, messages: Sequence[Mapping[str, Any]], ports: Por
         await ports.wait(step.wait_s)
         base = first if step.purpose != "retry" else order
         order = replace(base, number=order.number + 1, model=step.model, purpose=step.purpose)
+        if step.purpose == "escalate":
+            order = replace(order, reason=_why_climbed(attempt, plan))
         if step.purpose in ("reask", "patch"):
             order = _corrected(order, attempt, messages, plan.contract)
 
@@ -226,6 +233,13 @@ async def _attempt(order: Order, plan: Plan, gate: Gate, ports: Ports) -> tuple[
     if plan.doubts is not None:
         made = replace(made, attempt=_doubted(made.attempt, plan.doubts))
     return _book(made, ports), made.told
+
+
+def _why_climbed(attempt: Attempt, plan: Plan) -> str | None:
+    """What the ledger is told of a call that was made though the answer before it may have been valid."""
+    if attempt.set_aside != "suspicion" or attempt.suspicion is None or plan.doubts is None:
+        return attempt.set_aside
+    return f"suspicion: {attempt.suspicion:.3f} against {plan.doubts.above:.3f}"
 
 
 def _doubted(attempt: Attempt, doubts: Doubts) -> Attempt:

@@ -321,6 +321,8 @@ class Live:
                 order.purpose,
                 self._ask.stream,
                 reserved,
+                order.propensity,
+                order.reason,
             )
         )
 

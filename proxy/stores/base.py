@@ -56,7 +56,9 @@ class Attempt(NamedTuple):
     `exchange` is our request id; `id` begins with it and a dot (`req_1.2`) and is unique for ever: a second `begin`
     with it changes nothing. Ids that grow with time keep the index small and the disk quiet.
     `model` is the name that goes upstream, `alias` ours. `reserved_nanousd` is the most the call can
-    cost, None where unpriced. A named tuple and no dataclass: it is made on the hot path, once per call.
+    cost, None where unpriced. `propensity` is the probability that the exchange began at its model, `reason` why it
+    did or why this call was made; None where nothing decided but the ladder. A named tuple and no dataclass: it
+    is made on the hot path, once per call.
     """
 
     id: str
@@ -73,6 +75,8 @@ class Attempt(NamedTuple):
     purpose: Purpose = "answer"
     stream: bool = False
     reserved_nanousd: int | None = None
+    propensity: float | None = None
+    reason: str | None = None
 
 
 class Outcome(NamedTuple):
@@ -113,6 +117,8 @@ class Row:
     purpose: str
     stream: bool
     reserved_nanousd: int | None
+    propensity: float | None
+    reason: str | None
     status: Status
     input_tokens: int
     output_tokens: int

@@ -25,6 +25,8 @@ from policies.saved import Saved
 from proxy.stores.base import Attempt, Outcome
 
 _HALF_BYTES = 4 * 1024 * 1024
+_FIRST_FIELDS = 14
+"""An intent of the first version; what came later is not in its journals."""
 
 
 class Journal:
@@ -132,7 +134,7 @@ def _dumps(values: tuple[Any, ...]) -> bytes:
 def _item(record: bytes) -> Attempt | tuple[str, Outcome | Saved] | None:
     try:
         values = json.loads(record)
-        if len(values) == len(Attempt._fields):
+        if _FIRST_FIELDS <= len(values) <= len(Attempt._fields):
             return Attempt(*values)
         if len(values) == 2:
             return values[0], Saved(**values[1])

@@ -81,6 +81,7 @@ MIGRATIONS: tuple[str, ...] = (
     """,
     contexts.MIGRATION,
     "ALTER TABLE attempts ADD COLUMN saved_shadow INTEGER",
+    "ALTER TABLE attempts ADD COLUMN propensity REAL; ALTER TABLE attempts ADD COLUMN reason TEXT",
 )
 """Step n makes user_version n+1 of version n. A step that was released is never changed."""
 
@@ -221,6 +222,8 @@ def _intent_values(attempt: Attempt, owner: str) -> tuple[Any, ...]:
         attempt.number,
         1 if attempt.stream else 0,
         _whole(attempt.reserved_nanousd),
+        attempt.propensity,
+        _text(attempt.reason),
         owner,
         attempt.purpose,
     )

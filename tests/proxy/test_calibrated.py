@@ -136,6 +136,12 @@ async def test_what_requests_look_like_decides_live_as_it_was_calibrated(by_scor
         assert chosen[True].count("big") >= 19
         assert chosen[False].count("mini") >= 18
         assert any(r["fact"] == "score" and "against" in r["says"] for r in told["decision"])
+        await app.services.store.flush()
+        (row, *_) = (await app.services.store.exchange(headers["x-tailrace-request-id"])).attempts
+        assert (row.propensity, row.reason) == (
+            1.0,
+            next(f"score: {r['says']}" for r in told["decision"] if r["fact"] == "score"),
+        )
         strange = "SELECT a, b FROM t WHERE (x > 7) && {y: [1, 2, 3]} $$$ ||" * 30
         _, headers, told = await ask(app, strange)
         assert headers["x-tailrace-model"] == "big"
@@ -188,6 +194,12 @@ async def test_what_answers_look_like_decides_live_as_it_was_calibrated(by_suspi
             assert [a.get("set_aside") for a in told["attempts"]] == ["suspicion", None]
             assert told["attempts"][0]["suspicion"] >= threshold
             assert any(r["fact"] == "suspicion" for r in told["decision"])
+        await app.services.store.flush()
+        rows = (await app.services.store.exchange(headers["x-tailrace-request-id"])).attempts
+        assert [(r.alias, r.purpose) for r in rows[:2]] == [("mini", "answer"), ("big", "escalate")]
+        assert "is not believed" in rows[0].reason
+        assert rows[1].reason.startswith("suspicion: ")
+        assert rows[0].propensity == 1.0
 
 
 async def test_a_stream_is_told_nothing_of_an_answer_that_is_not_believed(by_suspicion):

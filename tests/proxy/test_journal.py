@@ -1,5 +1,6 @@
 """What was queued can be read again after any end of the process; nothing uncommitted is written over."""
 
+import json
 import os
 
 import pytest
@@ -62,6 +63,11 @@ def test_any_text_reads_back(path, file, text):
 def test_a_number_of_any_size_reads_back(path, file):
     Journal(file).settle("a", outcome(10**40, usage=Usage(2**70)), 0)
     assert list(read_journal(path)) == [("a", outcome(10**40, usage=Usage(2**70)))]
+
+
+def test_a_journal_of_an_earlier_version_reads_back(path, file):
+    os.pwrite(file, b"0\n" + json.dumps(tuple(attempt(1))[:14]).encode() + b"\n\0", 0)
+    assert list(read_journal(path)) == [attempt(1)]
 
 
 @pytest.mark.parametrize("cut", range(1, 200, 7))

@@ -53,6 +53,8 @@ class TestLedger:
             step="draft",
             purpose="reask",
             stream=True,
+            propensity=0.75,
+            reason="holdout: drawn",
         )
         done = Outcome(
             status="failed",
@@ -82,6 +84,8 @@ class TestLedger:
                 purpose="reask",
                 stream=True,
                 reserved_nanousd=900_000,
+                propensity=0.75,
+                reason="holdout: drawn",
                 status="failed",
                 input_tokens=10,
                 output_tokens=20,
