@@ -28,6 +28,7 @@ from proxy.handlers.usage import usage
 from proxy.health import Health
 from proxy.learning import SAVE_S
 from proxy.outcomes import OutcomeLog
+from proxy.sandbox import Busy, Sandbox
 from proxy.services import Services, make_ready
 from proxy.serving.server import Server
 from proxy.shared_series import Share
@@ -93,7 +94,7 @@ class App:
         transports: dict[bool, Transport] = {False: Pool()}
         self._add_transport(transports, self._snapshot)
         store = self._store or open_store(self._snapshot.store)
-        counter = Counter()
+        counter, sandbox = Counter(), Sandbox()
         telemetry = Telemetry(self._share)
         self.services = Services(
             make_ready(self._snapshot, transports),
@@ -105,8 +106,9 @@ class App:
             Health(telemetry.breaker),
             counter,
             Conversations(counter),
-            await registrations.registered(store, SchemaRegistry()),
+            await registrations.registered(store, SchemaRegistry(), sandbox),
             await registrations.bound(store),
+            sandbox=sandbox,
         )
         telemetry.know(self._snapshot.models)
         self.services.outcomes = OutcomeLog(self._snapshot.store if self._store is None else "memory:")
@@ -239,6 +241,9 @@ class App:
             return self._refusal(
                 request, visit_id, overloaded("The ledger cannot be written; see the log.", 5)
             )
+        except Busy:
+            refusal = overloaded("Too many schemas and answers wait to be checked.")
+            return self._refusal(request, visit_id, refusal)
         except ConnectionError:
             raise
         except Exception as error:  # noqa: BLE001  the last line of defence: a client never sees our stack

@@ -133,7 +133,8 @@ class Live:
             return fitting
         order = fitting
         self._keep(self.prompt.context_of(order.number))
-        shaped = self._shape(order, card, upstream.family)
+        plain = self._contract.schema is None and order.patch is None
+        shaped = AS_ASKED if plain else await self._shape(order, card, upstream.family)
         changes = dict(self._ask.own) | dict(shaped.changes)
         if self._ask.model != upstream_name:
             changes["model"] = upstream_name
@@ -326,7 +327,7 @@ class Live:
             )
         )
 
-    def _shape(self, order: Order, card: ModelCard, family: FamilyName) -> Shaped:
+    async def _shape(self, order: Order, card: ModelCard, family: FamilyName) -> Shaped:
         """How this model is asked for the shape of its answer; remembers what was used, for the verdict on it."""
         schema = order.patch.schema if order.patch is not None else self._contract.schema
         if schema is None or self._messages_in == "input":
@@ -343,7 +344,7 @@ class Live:
             structure = "native"  # the client's own schema would forbid the answer to a patch
         subset: Subset | None = None
         if structure in ("native", "tool"):
-            subset = self._services.subset(schema, family)
+            subset = await self._services.subset(schema, family)
             if subset.schema is None:
                 structure, subset = "prompt", None
         self._shapes[order.number] = structure, subset

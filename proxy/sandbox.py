@@ -1,14 +1,15 @@
-"""Verdicts that may take long, found in a process of their own, which is ended when one does.
+"""What may take long is found out in a process of its own, which is ended when it does.
 
 A client's schema may be such that a short text keeps the validator busy for minutes, and nothing can stop a
-thread. So where `schemas.cost` cannot vouch for a schema, the reply goes to a worker (`proxy/sandboxed.py`) with
-a limit on its memory. It has DEADLINE_S; then it is killed, the reply counts as invalid, and the next job gets
-a new worker. Ordinary schemas never come here.
+thread. So where `schemas.cost` cannot vouch for a schema, or it was slow when it was tried (`proxy/trials.py`), the
+reply goes to a worker (`proxy/sandboxed.py`) with a limit on its memory. It has DEADLINE_S; then it is killed, the
+reply counts as invalid, and the next job gets a new worker. Answers by ordinary schemas never come here.
 """
 
 import asyncio
 import contextlib
 import io
+import json
 import pickle
 import struct
 import sys
@@ -22,11 +23,15 @@ from cachetools import LRUCache
 from policies.chat import Reply
 from policies.contract import Contract, Verdict
 from policies.patching import Patch
-from schemas.check import Problem
+from schemas.check import Mended, Problem
 from schemas.compiled import Compiled, compile_schema
 from schemas.cost import cost_class
+from schemas.errors import SchemaRefused
+from schemas.trial import Trial
 
 DEADLINE_S = 1.0
+TRIAL_S = 6.0
+"""For all that is found out about a schema before it is used."""
 START_S = 20.0
 """A worker that is not ready by then never will be."""
 WORKERS = 2
@@ -41,13 +46,25 @@ _OURS = ("policies.", "schemas.")
 _ROOT = Path(__file__).parents[1]
 
 
+class Busy(Exception):
+    """Too many wait, or no worker can be had: it may be tried again."""
+
+
+class _Failed(Exception):
+    """The worker could not say; the message tells why."""
+
+
 class Sandbox:
     """The workers of one app; none is started before it is needed."""
 
     def __init__(self) -> None:
+        self.kept: set[str] = set()
+        """Versions of registered schemas that were slow when they were tried."""
         self._slow: LRUCache[str, bool] = LRUCache(1024)
         self._idle: list[asyncio.subprocess.Process] = []
         self._all: set[asyncio.subprocess.Process] = set()
+        self._dying: set[asyncio.subprocess.Process] = set()
+        """Killed, and perhaps not gone yet."""
         self._turns = asyncio.Semaphore(WORKERS)
         self._waiting = 0
 
@@ -56,47 +73,87 @@ class Sandbox:
         return any(self._may_be_slow(c) for c in _schemas_of(contract))
 
     def _may_be_slow(self, schema: Compiled) -> bool:
-        slow = self._slow.get(schema.version)
+        slow = schema.version in self.kept or self._slow.get(schema.version)
         if slow is None:
             slow = self._slow[schema.version] = cost_class(schema) == "maybe_slow"
         return slow
 
+    def slow(self, version: str) -> None:
+        """Answers by this schema, which came with a request, are judged here."""
+        self._slow[version] = True
+
     async def judge(self, reply: Reply, contract: Contract, patch: Patch | None) -> Verdict:
         """What `policies.contract` says of `reply`; invalid where it does not say so in time."""
-        if self._waiting >= MAX_WAITING:
+        job = written(("judge", replace(reply, original=None), contract, patch))
+        try:
+            verdict = read_back(
+                await self._asked(job, DEADLINE_S), {c.version: c for c in _schemas_of(contract)}
+            )
+        except Busy:
             return _unchecked("too many answers wait to be checked")
+        except _Failed as failed:
+            return _unchecked(str(failed))
+        return verdict if isinstance(verdict, Verdict) else _unchecked("it could not be checked")
+
+    async def mend(self, text: str, schema: Compiled, accept: frozenset[str]) -> Mended:
+        """`schemas.mend.mend`; invalid where it takes too long. Raises Busy."""
+        try:
+            mended = read_back(await self._asked(written(("mend", text, schema, accept)), DEADLINE_S), {})
+        except _Failed as failed:
+            return Mended("invalid", None, problems=(Problem("", "schema", str(failed)),))
+        assert isinstance(mended, Mended)
+        return mended
+
+    async def trial(self, text: bytes, *, probed: bool = True) -> Trial:
+        """What there is to know of the schema with this JSON. Raises Busy, and SchemaRefused.
+
+        A schema by which a probe cannot even be judged in time is slow; one that cannot be compiled in time is refused.
+        """
+        try:
+            trial = read_back(await self._asked(written(("trial", text, probed)), TRIAL_S), {})
+        except _Failed as failed:
+            if not probed:
+                raise SchemaRefused([Problem("", "schema", str(failed))]) from None
+            trial = await self.trial(text, probed=False)
+            return replace(trial, worst_s=TRIAL_S, worst="a probe")
+        assert isinstance(trial, Trial)
+        if trial.problems:
+            raise SchemaRefused(trial.problems)
+        return trial
+
+    async def _asked(self, job: bytes, deadline_s: float) -> bytes:
+        """What a worker says to `job`. Raises Busy, and _Failed where it does not say it in time or in its memory."""
+        if self._waiting >= MAX_WAITING:
+            raise Busy
         self._waiting += 1
         try:
             async with self._turns:
-                return await self._judge(reply, contract, patch)
+                return await self._ask(job, deadline_s)
         finally:
             self._waiting -= 1
 
-    async def _judge(self, reply: Reply, contract: Contract, patch: Patch | None) -> Verdict:
-        job = written((replace(reply, original=None), contract, patch))
+    async def _ask(self, job: bytes, deadline_s: float) -> bytes:
         worker = self._idle.pop() if self._idle else None
         try:
             if worker is None or worker.returncode is not None:
                 worker = await self._start()
-            async with asyncio.timeout(DEADLINE_S):
+            async with asyncio.timeout(deadline_s):
                 assert worker.stdin is not None
                 worker.stdin.write(_SIZE.pack(len(job)) + job)
                 await worker.stdin.drain()
                 answer = await _message(worker)
         except TimeoutError:
             self._kill(worker)
-            return _unchecked(f"it could not be checked within {DEADLINE_S:g} s")
+            raise _Failed(f"it could not be checked within {deadline_s:g} s") from None
         except (asyncio.IncompleteReadError, ConnectionError, OSError):
             self._kill(worker)
-            return _unchecked("it could not be checked in bounded memory")
+            raise _Failed("it could not be checked in bounded memory") from None
         except BaseException:  # cancelled: its answer would be the next one's
             self._kill(worker)
             raise
         self._idle.append(worker)
         asyncio.get_running_loop().call_later(IDLE_S, self._retire, worker)
-        known = {c.version: c for c in _schemas_of(contract)}
-        verdict = read_back(answer, known)
-        return verdict if isinstance(verdict, Verdict) else _unchecked("it could not be checked")
+        return answer
 
     async def _start(self) -> asyncio.subprocess.Process:
         """A worker that is ready. Raises TimeoutError and OSError."""
@@ -126,16 +183,16 @@ class Sandbox:
     def _kill(self, worker: asyncio.subprocess.Process | None) -> None:
         if worker is not None:
             self._all.discard(worker)
+            self._dying = {one for one in (*self._dying, worker) if one.returncode is None}
             with contextlib.suppress(ProcessLookupError):
                 worker.kill()
 
     async def close(self) -> None:
         """All workers are gone."""
-        workers = list(self._all)
-        for worker in workers:
+        for worker in list(self._all):
             self._kill(worker)
         self._idle.clear()
-        await asyncio.gather(*[worker.wait() for worker in workers])
+        await asyncio.gather(*[worker.wait() for worker in self._dying])
 
 
 async def _message(worker: asyncio.subprocess.Process) -> bytes:
@@ -159,7 +216,7 @@ class _Writing(pickle.Pickler):
     """Compiled schemas go as their text: their validators cannot go at all."""
 
     def persistent_id(self, obj: Any) -> Any:
-        return (obj.version, obj.schema) if isinstance(obj, Compiled) else None
+        return (obj.version, obj.examined.text) if isinstance(obj, Compiled) else None
 
 
 class _Reading(pickle.Unpickler):
@@ -180,8 +237,8 @@ class _Reading(pickle.Unpickler):
         return found
 
     def persistent_load(self, pid: Any) -> Compiled:
-        version, schema = pid
-        return self._known.get(version) or compile_schema(schema)
+        version, text = pid
+        return self._known.get(version) or compile_schema(json.loads(text))
 
 
 def written(value: Any) -> bytes:

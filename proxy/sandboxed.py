@@ -1,4 +1,4 @@
-"""The worker of `proxy/sandbox.py`: one job after another from stdin, one verdict after another to stdout.
+"""The worker of `proxy/sandbox.py`: one job after another from stdin, one answer after another to stdout.
 
 It may use MEMORY_BYTES, opens no file, and ends with its parent, whose death closes stdin. A job that goes on
 though the parent has given up or died is ended by the alarm, whose default action needs no interpreter.
@@ -11,10 +11,15 @@ import sys
 
 from cachetools import LRUCache
 
-from policies.contract import Verdict, judge, judge_patch
-from proxy.sandbox import DEADLINE_S, read_back, written
-from schemas.check import Problem
+from policies.chat import Reply
+from policies.contract import Contract, Verdict, judge, judge_patch
+from policies.patching import Patch
+from proxy.sandbox import DEADLINE_S, TRIAL_S, read_back, written
+from proxy.trials import tried
+from schemas.check import Mended, Problem
 from schemas.compiled import Compiled
+from schemas.mend import mend
+from schemas.trial import Trial
 
 MEMORY_BYTES = 1024 * 1024 * 1024
 """Of address space; about 200 MB of it are the interpreter and its libraries."""
@@ -37,15 +42,27 @@ def main() -> None:
     while len(head := incoming.read(_SIZE.size)) == _SIZE.size:
         text = incoming.read(_SIZE.unpack(head)[0])
         signal.setitimer(signal.ITIMER_REAL, 2 * DEADLINE_S)
-        answer = written(_verdict(text, known))
+        answer = written(_answer(text, known))
         signal.setitimer(signal.ITIMER_REAL, 0)
         outgoing.write(_SIZE.pack(len(answer)) + answer)
         outgoing.flush()
 
 
-def _verdict(text: bytes, known: _Known) -> Verdict:
+def _answer(text: bytes, known: _Known) -> Verdict | Mended | Trial:
+    job, *about = read_back(text, known)
+    if job == "trial":
+        signal.setitimer(signal.ITIMER_REAL, 2 * TRIAL_S)
+        return tried(about[0], probed=about[1])
+    if job == "mend":
+        said, schema, accept = about
+        known[schema.version] = schema
+        return mend(said, schema, accept)
+    reply, contract, patch = about
+    return _verdict(reply, contract, patch, known)
+
+
+def _verdict(reply: Reply, contract: Contract, patch: Patch | None, known: _Known) -> Verdict:
     try:
-        reply, contract, patch = read_back(text, known)
         for schema in (contract.schema, *(contract.tools or {}).values()):
             if schema is not None:
                 known[schema.version] = schema

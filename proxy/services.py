@@ -33,7 +33,8 @@ from proxy.telemetry import Telemetry
 from proxy.upstreams.openai import OpenAIUpstream
 from proxy.upstreams.transport import Transport
 from proxy.wire.body import dump
-from schemas.compiled import Compiled, compile_schema
+from schemas.compiled import Compiled, admitted, compile_schema
+from schemas.dialect import examine
 from schemas.families import FamilyName
 from schemas.registry import SchemaRegistry
 from schemas.subset import Subset, compile_subset
@@ -42,6 +43,8 @@ DEFAULT = "default"
 INLINE_SCHEMAS = 512
 SMALL_SCHEMA_BYTES = 8192
 """Compiled in about 5 ms; larger ones in a thread, so that the event loop goes on meanwhile."""
+LARGE_SCHEMA_BYTES = 32 * 1024
+"""Larger ones are tried in the sandbox first: the last part of compiling cannot be interrupted by other threads."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,10 +117,23 @@ class Services:
         key = hashlib.sha256(text).digest()
         found = self.inline.get(key)
         if found is None:
-            small = len(text) <= SMALL_SCHEMA_BYTES
-            found = compile_schema(schema) if small else await asyncio.to_thread(compile_schema, schema)
+            found = (
+                compile_schema(schema) if len(text) <= SMALL_SCHEMA_BYTES else await self._large(text, schema)
+            )
             self.inline[key] = found
         return found
+
+    async def _large(self, text: bytes, schema: Any) -> Compiled:
+        """A schema that takes long to compile; what cannot be interrupted is done in another process."""
+        if len(text) <= LARGE_SCHEMA_BYTES:
+            return await asyncio.to_thread(compile_schema, schema)
+        trial = await self.sandbox.trial(text, probed=False)
+        compiled = await asyncio.to_thread(lambda: admitted(examine(schema, trial.dialect)))
+        if trial.slow:
+            self.sandbox.slow(compiled.version)
+        else:
+            await asyncio.to_thread(compiled.prepare)
+        return compiled
 
     def cache_of(self, route: Route) -> Responses | None:
         """The kept answers of `route`; a changed rule begins afresh."""
@@ -128,11 +144,17 @@ class Services:
             found = self.caches[route.name] = Responses(route.cache)
         return found
 
-    def subset(self, schema: Compiled, family: FamilyName) -> Subset:
+    async def subset(self, schema: Compiled, family: FamilyName) -> Subset:
         """The schema in the words of a provider family."""
         found = self.subsets.get((schema.version, family))
         if found is None:
-            found = self.subsets[schema.version, family] = compile_subset(schema, family)
+            small = len(schema.examined.text) <= SMALL_SCHEMA_BYTES
+            found = (
+                compile_subset(schema, family)
+                if small
+                else await asyncio.to_thread(compile_subset, schema, family)
+            )
+            self.subsets[schema.version, family] = found
         return found
 
     def contract_of(self, route: Route) -> Contract:

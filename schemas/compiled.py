@@ -27,12 +27,19 @@ class Compiled:
     schema: Any
     version: str
     examined: Examined
-    _validator: jsonschema_rs.Validator
 
     @property
     def dialect(self) -> Dialect:
         """The dialect of JSON Schema that it is read in."""
         return self.examined.dialect
+
+    @cached_property
+    def _validator(self) -> jsonschema_rs.Validator:
+        return _validator_of(self.examined)
+
+    def prepare(self) -> None:
+        """The validator is made now and not when it is first asked. Raises SchemaRefused."""
+        _ = self._validator
 
     @cached_property
     def plans(self) -> Plans:
@@ -75,9 +82,15 @@ def compile_schema(schema: Any) -> Compiled:
 
     Dialects: those of `schemas.vocabulary`; formats are asserted; patterns are of linear time.
     """
-    examined = examine(schema)
+    compiled = admitted(examine(schema))
+    compiled.prepare()
+    return compiled
+
+
+def admitted(examined: Examined) -> Compiled:
+    """The schema, its validator not made yet: for one that is known to be good, and may never be asked here."""
     version = hashlib.sha256(examined.text.encode()).hexdigest()[:16]
-    return Compiled(examined.schema, version, examined, _validator_of(examined))
+    return Compiled(examined.schema, version, examined)
 
 
 def _validator_of(examined: Examined) -> jsonschema_rs.Validator:

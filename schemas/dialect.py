@@ -41,8 +41,11 @@ class Examined:
     expansion: Expansion
 
 
-def examine(schema: Any) -> Examined:
-    """Read `schema` within our budgets. Raises SchemaRefused, the problems pointing into the schema."""
+def examine(schema: Any, uri: str = "") -> Examined:
+    """Read `schema` within our budgets. Raises SchemaRefused, the problems pointing into the schema.
+
+    `uri`: that of its dialect, where it was found out before.
+    """
     if not isinstance(schema, dict | bool):
         raise _refused("", "schema", "a schema is an object or a boolean")
     _check_values(schema)
@@ -55,7 +58,7 @@ def examine(schema: Any) -> Examined:
         raise _refused("", "schema", "holds a text or number that is no JSON", str(error)) from error
     if size > MAX_BYTES:
         raise _refused("", "schema", f"larger than {MAX_BYTES} bytes")
-    dialect = dialect_of(own)
+    dialect = next((d for d in DIALECTS if d.uri == uri), None) or dialect_of(own)
     refs, places = collect(own, dialect)
     _check_places(refs, places)
     cost = expand(refs, places)

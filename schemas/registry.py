@@ -15,6 +15,12 @@ class BadName(SchemasError, ValueError):
     """A schema may not have this name."""
 
 
+def check_name(name: str) -> None:
+    """Raises BadName unless a schema may have this name."""
+    if not _NAME.fullmatch(name):
+        raise BadName("a schema's name is 1 to 64 letters, digits, '.', '_' or '-', not first a sign")
+
+
 @dataclass(frozen=True, slots=True)
 class SchemaRegistry:
     """Schemas by name; of each name every version that ever was, the current one last."""
@@ -27,8 +33,7 @@ class SchemaRegistry:
         A version is its content: registering one again makes it current and adds nothing. Raises
         BadName.
         """
-        if not _NAME.fullmatch(name):
-            raise BadName("a schema's name is 1 to 64 letters, digits, '.', '_' or '-', not first a sign")
+        check_name(name)
         older = [held for held in self._held.get(name, ()) if held.version != compiled.version]
         return SchemaRegistry(MappingProxyType({**self._held, name: (*older, compiled)}))
 

@@ -3,12 +3,14 @@
 A change is on the disk before it is answered, and a refused schema changes nothing.
 """
 
+import asyncio
 import time
 from contextlib import suppress
 from typing import Any
 
 import orjson
 
+from policies.contract import Contract
 from policies.route import Repair
 from proxy import registrations, serving
 from proxy.edges import Visit, admin_only, read_body
@@ -16,13 +18,18 @@ from proxy.services import Services
 from proxy.stores.base import Binding, StoreError
 from proxy.wire.body import NotJson, read_json
 from proxy.wire.errors import JSON, NO_RETRY, ApiError, bad_request, method_not_allowed, not_found
-from schemas.compiled import compile_schema
+from schemas.check import Mended
+from schemas.compiled import Compiled
 from schemas.errors import SchemaRefused
 from schemas.mend import mend
-from schemas.registry import BadName
+from schemas.registry import BadName, check_name
+from schemas.trial import Trial
 
 MAX_SCHEMA_BYTES = 256 * 1024
 MAX_TEST_BYTES = 1024 * 1024
+MAX_FINDINGS = 50
+INLINE_CHARS = 32_768
+"""What is longer is read and mended in a thread, so that the event loop goes on meanwhile."""
 
 
 def refused_schema(error: SchemaRefused, param: str | None = None) -> ApiError:
@@ -76,19 +83,47 @@ def _get(services: Services, parts: list[str]) -> serving.Response:
 
 
 async def _put(services: Services, visit: Visit, name: str) -> serving.Response:
-    schema = await _json_body(visit, MAX_SCHEMA_BYTES)
+    """Register a schema: nothing of it is done in the event loop, and what takes long not even in this process."""
+    body = await read_body(visit.request, MAX_SCHEMA_BYTES, 30)
     try:
-        compiled = compile_schema(schema)
-        registered = services.registered.with_schema(name, compiled)
+        check_name(name)
+        await asyncio.to_thread(read_json, body)
+        trial = await services.sandbox.trial(body)
+        compiled = await asyncio.to_thread(registrations.ready, body, trial.dialect, trial.slow)
+    except NotJson as error:
+        raise _not_json(error) from None
     except SchemaRefused as error:
         raise refused_schema(error) from None
     except BadName as error:
         raise bad_request(str(error), param="name") from None
-    text = orjson.dumps(schema).decode()
-    new = await services.store.put_schema(name, compiled.version, text, time.time_ns())
-    services.registered = registered
-    answer = {"name": name, "version": compiled.version, "created": new}
+    if trial.slow:
+        services.sandbox.kept.add(compiled.version)
+    await services.store.put_note(registrations.note_of(compiled.version), [trial.dialect, trial.slow])
+    new = await services.store.put_schema(name, compiled.version, compiled.examined.text, time.time_ns())
+    services.registered = services.registered.with_schema(name, compiled)
+    answer = {"name": name, "version": compiled.version, "created": new, **_told(trial)}
     return _json(answer, 201 if new else 200)
+
+
+def _told(trial: Trial) -> dict[str, Any]:
+    """What was found out about a schema, for whoever registers it."""
+    return {
+        "judged": "apart" if trial.slow else "here",
+        "why": f"{trial.slow}: its answers are judged in a separate process, streams are held"
+        if trial.slow
+        else None,
+        "compile_ms": round(trial.compile_s * 1000, 2),
+        "worst_probe": {"what": trial.worst, "ms": round(trial.worst_s * 1000, 2)} if trial.worst else None,
+        "findings": [
+            {
+                "severity": f.severity,
+                "pointer": f.problem.pointer,
+                "keyword": f.problem.keyword,
+                "message": f.problem.message,
+            }
+            for f in trial.findings[:MAX_FINDINGS]
+        ],
+    }
 
 
 async def _delete(services: Services, _visit: Visit, name: str) -> serving.Response:
@@ -138,7 +173,7 @@ async def _test(services: Services, visit: Visit, name: str) -> serving.Response
     compiled = services.schema_named(name)
     if compiled is None:
         raise _unknown(name, None)
-    mended = mend(text, compiled, Repair().accept)
+    mended = await _mended(services, text, compiled)
     return _json(
         {
             "verdict": mended.verdict,
@@ -162,11 +197,25 @@ async def _test(services: Services, visit: Visit, name: str) -> serving.Response
     )
 
 
+async def _mended(services: Services, text: str, compiled: Compiled) -> Mended:
+    accept = Repair().accept
+    if services.sandbox.needed(Contract(compiled)):
+        return await services.sandbox.mend(text, compiled, accept)
+    if len(text) > INLINE_CHARS:
+        return await asyncio.to_thread(mend, text, compiled, accept)
+    return mend(text, compiled, accept)
+
+
 async def _json_body(visit: Visit, limit: int) -> Any:
     try:
-        return read_json(await read_body(visit.request, limit, 30))
+        body = await read_body(visit.request, limit, 30)
+        return read_json(body) if len(body) <= INLINE_CHARS else await asyncio.to_thread(read_json, body)
     except NotJson as error:
-        raise bad_request(f"The body is not valid JSON: {error}.") from None
+        raise _not_json(error) from None
+
+
+def _not_json(error: NotJson) -> ApiError:
+    return bad_request(f"The body is not valid JSON: {error}.")
 
 
 def _unknown(name: str, version: str | None) -> ApiError:
