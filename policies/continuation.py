@@ -53,6 +53,20 @@ class Sent:
         return sum(self.tokens[:at])
 
     @property
+    def lasting(self) -> int:
+        """How many of the messages stay in the prefix when the next question comes: all, or those before the recall block.
+
+        A recall block for an earlier question goes, and what followed it is sent anew; where that is more
+        than the block itself (an agent's calls and results), the block stays as well.
+        """
+        if RECALL_SOURCE not in self.sources:
+            return len(self.sources)
+        block = len(self.sources) - 1 - self.sources[::-1].index(RECALL_SOURCE)
+        if block + 1 == len(self.sources) or sum(self.tokens[block + 1 :]) > self.tokens[block]:
+            return len(self.sources)
+        return block
+
+    @property
     def unshortened(self) -> bool:
         """Whether the request was sent as it was."""
         return len(self.messages) == self.length and min(self.sources, default=0) >= 0 and not self.masked
@@ -190,18 +204,9 @@ class Continuation(Selection):
         return int(min(self._budget * share, new_tokens + recall))
 
     def _lasting(self) -> int:
-        """How many of the sent messages can stay in the prefix: all of them, or those before the recall block.
-
-        A recall block for an earlier question goes, and what followed it is sent anew; where that is more
-        than the block itself (an agent's calls and results), the block stays as well.
-        """
-        sent = self.sent
-        if RECALL_SOURCE not in sent.sources or sent.question == last_user(self.index.messages):
-            return len(sent.sources)
-        block = len(sent.sources) - 1 - sent.sources[::-1].index(RECALL_SOURCE)
-        if block + 1 == len(sent.sources) or sum(sent.tokens[block + 1 :]) > sent.tokens[block]:
-            return len(sent.sources)
-        return block
+        """How many of the sent messages can stay in the prefix."""
+        same_question = self.sent.question == last_user(self.index.messages)
+        return len(self.sent.sources) if same_question else self.sent.lasting
 
     def _prefix_within(self, tokens: int) -> int:
         """How many of the sent messages fit, ending where a unit ends."""

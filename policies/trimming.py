@@ -91,6 +91,8 @@ class Trimmed:
     would cost more and all was sent, None where nothing was weighed."""
     cached_tokens_in: int = 0
     """Of the prompt as it came, what its provider would have had cached."""
+    frozen: int = 0
+    """How many of `messages` the next turn is to begin with; 0 where nothing is frozen."""
 
     @property
     def changed(self) -> bool:

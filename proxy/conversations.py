@@ -16,7 +16,7 @@ from policies.cards import ModelCard
 from policies.continuation import Continued, Sent
 from policies.economy import Caching, Outlook
 from policies.index import Index
-from policies.prefix import trim_on
+from policies.prefix import HARDLY_CHEAPER, trim_on
 from policies.relevant import least
 from policies.room import room
 from policies.route import Route, SummaryRule
@@ -120,6 +120,7 @@ class Conversations:
             continued.trimmed,
             net_tokens=continued.saved_tokens or None,
             cached_tokens_in=caching_of(card).cached(sum(conversation.index.counts[: conversation.common])),
+            frozen=_frozen(continued, messages, caching_of(card)),
         )
         continued = replace(continued, trimmed=trimmed)
         if conversation.index.tokens < self._known.maxsize:
@@ -174,6 +175,22 @@ class Conversations:
         conversation = self._known.get(conversation_name(route.name, owner, messages))
         if conversation is not None:
             conversation.cached_tokens = cached_tokens
+
+
+def _frozen(continued: Continued, messages: Sequence[Mapping[str, Any]], caching: Caching) -> int:
+    """How many messages are worth writing into a provider's cache: those that the next turn begins with.
+
+    Nothing of a first request, which may stay the only one: writing costs more than sending. Nothing of a prompt
+    that filled the budget for one question: of such a one the next turn takes a part.
+    """
+    if (
+        caching.read > HARDLY_CHEAPER
+        or continued.sent.first
+        or not any(m.get("role") == "assistant" for m in messages)
+    ):
+        return 0
+    lasting = continued.sent.lasting
+    return lasting if continued.sent.tokens_before(lasting) >= caching.least_tokens else 0
 
 
 def _heavy(messages: Sequence[Mapping[str, Any]]) -> bool:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from policies.breakpoints import FIELD, breakpoints_in, with_breakpoint
 from policies.cards import ModelCard
 from policies.chat import Failure, Reply, Usage
 from policies.contract import NO_CONTRACT, NO_VERDICT, Contract, Verdict, judge, judge_patch
@@ -141,6 +142,8 @@ class Live:
         messages = shaped.messages if shaped.messages is not None else order.messages
         if messages is not None:
             changes[self._messages_in] = list(messages)
+        if upstream.provider.cache_control and (marked := self._marked(order.number, messages)) is not None:
+            changes[self._messages_in] = marked
         if self._ask.stream and upstream.provider.stream_usage and not self._ask.include_usage:
             changes["stream_options"] = (self._ask.doc.get("stream_options") or {}) | {"include_usage": True}
         prompt, tools = self._ask.messages if messages is None else messages, self._tools
@@ -184,6 +187,17 @@ class Live:
         self.first_call = self.first_call or call
         self.last_call = self._calls[order.number] = call
         return call
+
+    def _marked(
+        self, number: int, messages: Sequence[Mapping[str, Any]] | None
+    ) -> list[Mapping[str, Any]] | None:
+        """The messages with a cache breakpoint at the end of their frozen prefix; None where none is to be set."""
+        context, sent = self.prompt.context_of(number), self._ask.messages if messages is None else messages
+        end = 0 if context is None else context.frozen
+        if context is None or not end or len(sent) < end or sent[end - 1] != context.messages[end - 1]:
+            return None
+        doc = self._ask.doc
+        return with_breakpoint(sent, end, breakpoints_in([doc.get("tools"), {FIELD: doc.get(FIELD)}]))
 
     def _keep(self, context: Trimmed | None) -> None:
         """What trimming left out is in the store under our request id, where the route keeps such things."""

@@ -81,6 +81,8 @@ class Provider:
     retries: int = 1
     stream_usage: bool = True
     """Ask for usage on streams (`stream_options`), hidden from clients that did not; false for servers that refuse it."""
+    cache_control: bool = False
+    """Mark the end of a frozen prefix with `cache_control`, for providers that cache on demand."""
     trust_env: bool = False
     """Use HTTP(S)_PROXY of the environment for this provider."""
 

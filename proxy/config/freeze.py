@@ -65,6 +65,7 @@ def _provider(name: str, given: ProviderModel) -> Provider:
         timeouts=Timeouts(**given.timeouts.model_dump()),
         retries=given.retries,
         stream_usage=given.stream_usage,
+        cache_control=given.cache_control,
         trust_env=given.trust_env,
     )
 

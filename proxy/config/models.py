@@ -121,6 +121,10 @@ class ProviderModel(StrictModel):
         default=_PROVIDER.stream_usage,
         description="Ask for the usage of streams; a client that did not ask for it does not see it. `false` for a server that refuses `stream_options`.",
     )
+    cache_control: Truth = Field(
+        default=_PROVIDER.cache_control,
+        description="The provider takes `cache_control` on parts of a message (Anthropic, OpenRouter): with `context.policy: relevant` the end of a conversation's frozen prefix is marked.",
+    )
     trust_env: Truth = Field(
         default=_PROVIDER.trust_env,
         description="Use HTTP_PROXY, HTTPS_PROXY and NO_PROXY of the environment for this provider.",
