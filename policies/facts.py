@@ -44,6 +44,10 @@ class Evidence:
     n: float = 0.0
 
 
+Watched = Literal["valid", "comparison", "feedback"]
+"""How an answer is known to be good: it is valid, it says what the strong model's says, its client said so."""
+
+
 @dataclass(frozen=True, slots=True)
 class Plan:
     """What the reviewed calibration allows for one step.
@@ -52,6 +56,7 @@ class Plan:
     else at the floor's model; where it abstains, at `start` for the declared steps in `abstaining`.
     "suspicion": begin at `start`, climb when the answer's suspicion reaches `threshold`.
     `certified` False is the answer "no saving certified". `n` outcomes stand behind it.
+    `expected` are the shares of good answers of `start`, at least, by how they are known.
     """
 
     start: str
@@ -60,6 +65,7 @@ class Plan:
     certified: bool = False
     n: int = 0
     abstaining: frozenset[str] = frozenset()
+    expected: Mapping[Watched, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -116,11 +116,11 @@ NOTICED = 0.1
 """The fall of the success rate that an alarm is made to notice soon."""
 
 
-def watch(drift: Drift, *, good: bool) -> Drift:
-    """`drift` after one more outcome."""
+def watch(drift: Drift, *, good: float) -> Drift:
+    """`drift` after one more outcome, 0 to 1 good: linear in it, so that the mean alone decides."""
     p = min(max(drift.expected, 0.01), 0.99)
     fallen = max(p - NOTICED, p / 2)
-    factor = fallen / p if good else (1 - fallen) / (1 - p)
+    factor = good * fallen / p + (1 - good) * (1 - fallen) / (1 - p)
     return replace(drift, evidence=max(1.0, drift.evidence) * factor)
 
 

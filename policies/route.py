@@ -81,7 +81,7 @@ class Floor:
     """Quality to keep while saving: at least `keep` of what the model `of` reaches, wrong with probability `risk` at most.
 
     `plans` are what a reviewed calibration allows, by step; `scorer` and `doubter` the weights that plans by score
-    and by suspicion go by.
+    and by suspicion go by. `calibration` is the SHA-256 of what they were read from.
     """
 
     of: str
@@ -90,6 +90,7 @@ class Floor:
     plans: Mapping[str, Plan] = field(default_factory=dict, hash=False)
     scorer: Scorer | None = field(default=None, repr=False)
     doubter: Doubter | None = field(default=None, repr=False)
+    calibration: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

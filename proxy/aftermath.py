@@ -76,6 +76,7 @@ def remember(
     if (learns(route) or compares(route)) and choice is not None and selected.pinned is None:
         alias = selected.target(last.model).card.alias if kept else ""
         named = [(selected.target(a.model).card.alias, a) for a in outcome.history]
+        _watch_validity(services, route, outcome)
         services.learning.ended(exchange_id, Taught(key, route.name, choice.step, alias), named)
     if compares(route) and choice is not None and selected.pinned is None:
         prompt = {n: ask.doc.get(n) for n in ("messages", "tools")} if route.log_prompts else None
@@ -83,13 +84,25 @@ def remember(
         if not besides or choice.shadow is None:
             services.outcomes.note(row_of(exchange_id, outcome, None, prompt))
             return
-        observed = _observed(services, exchange_id, outcome, live, choice.shadow, prompt)
+        observed = _observed(services, route, exchange_id, outcome, live, choice.shadow, prompt)
         services.shadows += 1
         services.tasks.spawn(observed, name="shadow").add_done_callback(lambda _: _one_less(services))
 
 
+def _watch_validity(services: Services, route: Route, outcome: Outcome) -> None:
+    """Whether the model that the exchange began with came to a valid answer, where one was promised."""
+    choice, first = outcome.plan.choice, outcome.plan.rungs[0].model
+    if choice is None or route.floor is None or not outcome.plan.contract.binds:
+        return
+    replied = [a for a in outcome.history if a.model == first and a.reply is not None]
+    if replied:
+        good = float(replied[-1].verdict.acceptable)
+        services.learning.drifts.saw(route, choice.step, first, "valid", good)
+
+
 async def _observed(
     services: Services,
+    route: Route,
     exchange_id: str,
     outcome: Outcome,
     live: Live,
@@ -105,7 +118,12 @@ async def _observed(
         shadow = await observe(order, plan.contract, live.besides(plan.context))
     except StoreRefused:
         return
-    services.outcomes.note(row_of(exchange_id, outcome, shadow, prompt))
+    row = row_of(exchange_id, outcome, shadow, prompt)
+    services.outcomes.note(row)
+    first, choice = plan.rungs[0].model, plan.choice
+    if row["compared"] and row["kept"] == first and choice is not None:
+        good = row["answers"][first]["quality"]
+        services.learning.drifts.saw(route, choice.step, first, "comparison", good)
 
 
 def summarise(

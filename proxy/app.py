@@ -14,11 +14,13 @@ from pathlib import Path
 from proxy import edges, registrations, serving
 from proxy.conversations import Conversations
 from proxy.counters import Counter
+from proxy.drift import Drifts
 from proxy.edges import Visit
 from proxy.handlers import operations, ui
 from proxy.handlers.admin import admin
 from proxy.handlers.completions import complete
 from proxy.handlers.context import context, keep_forgetting
+from proxy.handlers.drift import drift
 from proxy.handlers.feedback import feedback
 from proxy.handlers.keys import keep_fresh, keys, refresh, with_stored
 from proxy.handlers.models import models
@@ -26,7 +28,7 @@ from proxy.handlers.passthrough import passthrough
 from proxy.handlers.schemas import bind, refused_schema, schemas
 from proxy.handlers.usage import usage
 from proxy.health import Health
-from proxy.learning import SAVE_S
+from proxy.learning import SAVE_S, Learning
 from proxy.outcomes import OutcomeLog
 from proxy.sandbox import Busy, Sandbox
 from proxy.services import Services, make_ready
@@ -112,6 +114,8 @@ class App:
         )
         telemetry.know(self._snapshot.models)
         self.services.outcomes = OutcomeLog(self._snapshot.store if self._store is None else "memory:")
+        self.services.learning = Learning(Drifts(telemetry.drifted))
+        self.services.learning.drifts.begin(self._snapshot.routes)
         await self.services.learning.load(store, tuple(self._snapshot.routes))
         self.services.tasks.spawn(self._keep_learned(), name="save what was learned")
         await refresh(self.services)
@@ -169,6 +173,7 @@ class App:
         self.services.ready = with_stored(ready, self.services.stored_keys)
         self.services.listings.clear()
         self.services.telemetry.know(snapshot.models)
+        self.services.learning.drifts.begin(snapshot.routes)
         begun, wanted = self._snapshot, snapshot
         changed = [f"server.{n}" for n in _BOUND if getattr(begun.server, n) != getattr(wanted.server, n)]
         return (*changed, "store") if begun.store != wanted.store else tuple(changed)
@@ -262,6 +267,8 @@ class App:
             visit = Visit(request, visit_id, path, None, key, headers)
             if path == "/admin/keys" or path.startswith("/admin/keys/"):
                 return await keys(services, visit)
+            if path == "/admin/drift":
+                return await drift(services.learning.drifts, visit)
             return await admin(self.reread if self.reloadable else None, visit)
         if not path.startswith(("/v1/", "/r/")):
             return await self._operation(request, path, visit_id, headers)

@@ -74,6 +74,7 @@ def gather(
         fingerprint=request.fingerprint(ask.doc) if "fingerprint" in wanted else None,
         plans=_plans(route, ask) if "plans" in wanted else {},
         evidence=_evidence(route, selected, learning) if "evidence" in wanted else {},
+        drifted=learning.drifts.of(route) if learning is not None and "drifted" in wanted else frozenset(),
         current=None if home is None else home.model,
         turns_left=turns_left(ask.messages) if "turns_left" in wanted else 1.0,
         draws=Draws(chance(), chance()) if "draws" in wanted else Draws(),

@@ -102,6 +102,12 @@ class Families:
         self.resets = Gauge(
             "tailrace_budget_reset_timestamp_seconds", "When a budget's period ends.", _BUDGET, highest=True
         )
+        self.drifted = Gauge(
+            "tailrace_drifted_steps",
+            "Steps whose outcomes are worse than calibrated.",
+            ("route",),
+            highest=True,
+        )
         self.token_usage = Histogram(
             "gen_ai_client_token_usage",
             "Tokens of each operation.",

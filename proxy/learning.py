@@ -5,6 +5,7 @@ One object per app. Several workers learn each from its own exchanges, and begin
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
@@ -13,6 +14,7 @@ from cachetools import LRUCache
 from policies.facts import Evidence
 from policies.ladder import Attempt
 from policies.posteriors import Outcome, Tally, learn, pooled
+from proxy.drift import Drifts
 from proxy.stores.base import Notes, StoreError
 
 MOST_STEPS = 500
@@ -57,7 +59,8 @@ class Known(Mapping[str, Mapping[str, Evidence]]):
 class Learning:
     """Counts of every route. `load` at the start, `save` in between and at the end."""
 
-    def __init__(self) -> None:
+    def __init__(self, drifts: Drifts | None = None) -> None:
+        self.drifts = drifts or Drifts()
         self._routes: dict[str, Tallies] = {}
         self._changed: set[str] = set()
         self._taught: LRUCache[str, Taught] = LRUCache(REMEMBERED)
@@ -110,6 +113,7 @@ class Learning:
 
     async def load(self, notes: Notes, routes: Sequence[str]) -> None:
         """Begin with what was saved of these routes; what cannot be read is forgotten."""
+        await self.drifts.share(notes)
         for route in routes:
             rows = await notes.note(_NOTE + route)
             if isinstance(rows, list):
@@ -124,6 +128,8 @@ class Learning:
                 await notes.put_note(_NOTE + route, rows)
             except StoreError:
                 self._changed.add(route)
+        with suppress(StoreError):  # tried again the next time, too
+            await self.drifts.share(notes)
 
 
 def _tally(row: Any) -> tuple[tuple[str, str], Tally] | None:

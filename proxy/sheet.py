@@ -10,11 +10,13 @@ import yaml
 
 from policies.certify import Certificate, share_interval
 from policies.weights import dump
-from proxy.calibrate import CERTIFY, Fitted, Way, best
+from proxy.calibrate import CERTIFY, FIT, Fitted, Way, best, rules_of
 from proxy.logged import Exchange, counted
 
 BY = {"step table": "start", "scorer": "score", "cascade": "suspicion"}
 MOST_STEPS = 500
+WATCHABLE = 30
+"""Of fewer outcomes nothing is expected."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +88,7 @@ def _plan(
             "saved": round(1 - reached.cost_nanousd / (strong.cost_nanousd or 1.0), 4),
         },
         "steps": _steps(found.name, fitted, proof.threshold, exchanges),
+        "expected": _expected(found.name, fitted, proof.threshold, exchanges),
     }
 
 
@@ -98,6 +101,41 @@ def _steps(way: str, fitted: Fitted, threshold: float, exchanges: Sequence[Excha
         return sorted(step for step, gain in gains.items() if step is not None and gain < threshold)
     steps = {e.sample.step for e in exchanges}
     return sorted(step or "*" for step in steps if gains.get(step, fitted.overall) < threshold)[:MOST_STEPS]
+
+
+def _expected(
+    way: str, fitted: Fitted, threshold: float, exchanges: Sequence[Exchange]
+) -> dict[str, dict[str, float]]:
+    """How often answers that the plan leaves to the cheap model were good, at least (95 %), by step and how it is known.
+
+    Of what was not fitted on. A step of few outcomes is expected to do as the route does. A running proxy watches
+    whether that still holds (`proxy/drift`).
+    """
+    rows = exchanges[int(FIT * len(exchanges)) :]
+    scores = rules_of(fitted)[way](rows)
+    below = [row for row, needy in zip(rows, scores, strict=True) if needy < threshold]
+    begun = rows if way == "cascade" else below
+    names = ["*"] if way == "scorer" else _steps(way, fitted, threshold, exchanges)
+    whole = _rates(begun, below)
+    found = {}
+    for name in names:
+        own = [[row for row in part if (row.sample.step or "*") == name] for part in (begun, below)]
+        found[name] = whole if way == "scorer" else whole | _rates(*own)
+    return found
+
+
+def _rates(begun: Sequence[Exchange], below: Sequence[Exchange]) -> dict[str, float]:
+    """By kind of outcome; `begun` are all that the cheap model answers, `below` those whose answers are believed."""
+    known = {
+        "valid": [float(row.signals.valid) for row in begun if row.told in ("check", "comparison")],
+        "comparison": [row.sample.cheap for row in below if row.told == "comparison"],
+        "feedback": [row.sample.cheap for row in below if row.told == "feedback"],
+    }
+    return {
+        kind: round(share_interval(round(sum(good)), len(good)).low, 4)
+        for kind, good in known.items()
+        if len(good) >= WATCHABLE
+    }
 
 
 def _interval(qualities: Sequence[float]) -> dict[str, float]:

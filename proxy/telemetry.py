@@ -248,6 +248,14 @@ class Telemetry:
             for gone in family.cells.keys() - named:
                 del family.cells[gone]
 
+    def drifted(self, steps: Mapping[str, int]) -> None:
+        """How many steps of each route with a calibration no longer look like it; other routes have none."""
+        family = self.families.drifted
+        for labels in family.cells.keys() - {(route,) for route in steps}:
+            del family.cells[labels]
+        for route, count in steps.items():
+            family.cell(route).value = count
+
     def answers_by_route(self) -> dict[str, dict[str, float]]:
         """Exchanges of all workers by route and by what their schema came to. May run in a thread."""
         family = self.families.answers

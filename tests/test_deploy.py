@@ -277,6 +277,7 @@ async def test_every_panel_rule_and_alert_has_data_after_some_traffic(tmp_path):
         async with prometheus(tmp_path, app.url.removeprefix("http://")) as session:
             await scraped(session)
             app.services.telemetry.breaker("big", "open")
+            app.services.telemetry.drifted({"age": 1})
             deadline = asyncio.get_running_loop().time() + 30
             left = asked
             while left and asyncio.get_running_loop().time() < deadline:

@@ -7,11 +7,11 @@ certified with. Both files may come from anywhere: they are bounded, and whateve
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path as FilePath
-from typing import Any
+from typing import Any, get_args
 
-from policies.facts import Plan
+from policies.facts import Plan, Watched
 from policies.scorer import Scorer
 from policies.suspicion import Doubter
 from policies.weights import MAX_BYTES as MAX_WEIGHTS_BYTES
@@ -33,6 +33,8 @@ class Calibration:
     plans: Mapping[str, Plan] = field(default_factory=dict)
     scorer: Scorer | None = None
     doubter: Doubter | None = None
+    digest: str | None = None
+    """SHA-256 of the YAML."""
 
 
 class _Refused(Exception):
@@ -56,16 +58,18 @@ def read_calibrations(
             sheet = _sheet(path, file, found)
             try:
                 if sheet is not None:
-                    _belongs(sheet, name, floor)
-                    read[name] = _calibration(sheet, route, file.parent)
+                    _belongs(sheet[0], name, floor)
+                    read[name] = replace(_calibration(sheet[0], route, file.parent), digest=sheet[1])
             except _Refused as refused:
                 found.refuse(path, str(refused))
     return read
 
 
-def _sheet(path: Path, file: FilePath, found: Findings) -> Any:
+def _sheet(path: Path, file: FilePath, found: Findings) -> tuple[Any, str] | None:
+    """The calibration, and the SHA-256 of its text."""
     try:
-        text = read_bounded(file, MAX_CALIBRATION_BYTES).decode()
+        raw = read_bounded(file, MAX_CALIBRATION_BYTES)
+        text = raw.decode()
     except (OSError, UnicodeDecodeError, ValueError) as error:
         why = reason(error) if isinstance(error, OSError) else "not UTF-8, or no file has such a name"
         found.refuse(path, f"cannot read the calibration: {why}")
@@ -74,7 +78,7 @@ def _sheet(path: Path, file: FilePath, found: Findings) -> Any:
     if problems or not isinstance(tree.value, dict):
         found.refuse(path, f"no calibration: {problems[0].message if problems else 'not a mapping'}")
         return None
-    return tree.value
+    return tree.value, hashlib.sha256(raw).hexdigest()
 
 
 def _belongs(sheet: Mapping[str, Any], name: str, floor: Mapping[str, Any]) -> None:
@@ -105,15 +109,37 @@ def _calibration(sheet: Mapping[str, Any], route: Mapping[str, Any], folder: Fil
         raise _Refused("no calibration: `plan.steps` is not a list of names")
     n = plan.get("n")
     outcomes = n if isinstance(n, int) else 0
+    expected = _expected(plan)
     if by == "start":
-        return Calibration({step: Plan(start, certified=True, n=outcomes) for step in steps})
+        return Calibration(
+            {s: Plan(start, certified=True, n=outcomes, expected=expected.get(s, {})) for s in steps}
+        )
     weights = _weights(sheet, plan, folder, by)
-    threshold = _threshold(plan)
+    sure = Plan(start, threshold=_threshold(plan), certified=True, n=outcomes)
     if isinstance(weights, Scorer):
-        every = Plan(start, "score", threshold, True, outcomes, frozenset(steps))
+        whole = expected.get("*", {})
+        every = replace(sure, by="score", abstaining=frozenset(steps), expected=whole)
         return Calibration({"*": every}, scorer=weights)
-    doubtful = Plan(start, "suspicion", threshold, certified=True, n=outcomes)
-    return Calibration(dict.fromkeys(steps, doubtful), doubter=weights)
+    doubtful = {s: replace(sure, by="suspicion", expected=expected.get(s, {})) for s in steps}
+    return Calibration(doubtful, doubter=weights)
+
+
+def _expected(plan: Mapping[str, Any]) -> dict[str, dict[Watched, float]]:
+    """What is expected of each step's answers; nothing where the calibration does not say."""
+    said = plan.get("expected", {})
+    if not isinstance(said, dict) or not all(isinstance(shares, dict) for shares in said.values()):
+        raise _Refused("no calibration: `plan.expected` is not a mapping of steps")
+    found: dict[str, dict[Watched, float]] = {}
+    for step, shares in said.items():
+        own = found.setdefault(str(step), {})
+        for kind in get_args(Watched):
+            share = shares.get(kind)
+            if share is None:
+                continue
+            if isinstance(share, bool) or not isinstance(share, int | float) or not 0 <= share <= 1:
+                raise _Refused("no calibration: `plan.expected` holds something else than shares from 0 to 1")
+            own[kind] = float(share)
+    return found
 
 
 def _threshold(plan: Mapping[str, Any]) -> float:

@@ -151,7 +151,15 @@ def _route(name: str, given: RouteModel, calibration: Calibration) -> Route:
 
 
 def _floor(given: FloorModel, calibration: Calibration) -> Floor:
-    return Floor(given.of, given.keep, given.risk, calibration.plans, calibration.scorer, calibration.doubter)
+    return Floor(
+        given.of,
+        given.keep,
+        given.risk,
+        calibration.plans,
+        calibration.scorer,
+        calibration.doubter,
+        calibration.digest,
+    )
 
 
 def _context(given: ContextModel) -> ContextRule:

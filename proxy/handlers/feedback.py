@@ -34,6 +34,8 @@ async def feedback(services: Services, visit: Visit) -> serving.Answer:
         raise not_found(message, code="exchange_not_found", param="request_id")
     assert taught is not None
     route = services.ready.routes.get(taught.route)
+    if route is not None:
+        services.learning.drifts.saw(route, taught.step, taught.alias, "feedback", score)
     if route is not None and compares(route):
         services.outcomes.note(feedback_of(exchange_id, taught.route, score))
     told = {"object": "feedback", "request_id": exchange_id, "score": score}

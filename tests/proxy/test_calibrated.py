@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import copy
 import random
+import shutil
 import zlib
 
 import aiohttp
@@ -257,3 +258,37 @@ def test_weights_that_prove_nothing_are_refused(by_score, tmp_path, change, says
         )
     assert "routes.r.floor.calibration" in str(caught.value)
     assert says in str(caught.value)
+
+
+async def test_where_mini_gets_worse_the_route_goes_to_the_strong_model_until_it_is_calibrated_again(
+    by_score, tmp_path
+):
+    made, sheet = by_score
+    folder = shutil.copytree(made, tmp_path / "copy")
+    assert sheet["plan"]["expected"]["*"]["feedback"] > 0.9
+    dice = random.Random(7)
+    async with upstream(lambda _: True).running() as up, running(up.url, folder, FOLLOW % 0) as app:
+        _, headers, _ = await ask(app, prompt(dice))
+        assert headers["x-tailrace-model"] == "mini"
+        await traffic(app, 40, dice, rate=0)
+        _, headers, told = await ask(app, prompt(dice))
+        assert headers["x-tailrace-model"] == "big"
+        assert [r["fact"] for r in told["decision"]].count("drift") == 1
+        assert 'tailrace_drifted_steps{route="r"} 1.0' in app.services.telemetry.render().decode()
+        async with aiohttp.ClientSession() as client, client.get(f"{app.url}/admin/drift") as answer:
+            (found,) = (await answer.json())["data"]
+            assert (found["route"], found["step"], found["kind"]) == ("r", "*", "feedback")
+    async with upstream().running() as up, running(up.url, folder, FOLLOW % 0) as app:
+        assert (await ask(app, prompt(dice)))[1]["x-tailrace-model"] == "big"
+
+
+@pytest.mark.parametrize("expected", [7, {"*": 7}, {"*": {"valid": 2}}, {"*": {"valid": True}}])
+def test_expectations_that_are_none_are_refused(by_score, tmp_path, expected):
+    _, sheet = by_score
+    changed = copy.deepcopy(sheet)
+    changed["plan"]["expected"] = expected
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "r.yaml").write_text(yaml.safe_dump(changed))
+    text = config_text("http://127.0.0.1:9/v1", routes=FOLLOW % 0)
+    with pytest.raises(ConfigRefused, match=r"plan\.expected"):
+        loads(text, name="t", environ={}, base_dir=tmp_path)
