@@ -419,6 +419,7 @@ class Live:
                 ttft_ms=None
                 if attempt.first_byte_s is None
                 else (attempt.first_byte_s - attempt.started_s) * 1000,
+                expected_trimming=self.prompt.expected_nanousd(attempt.number, card),
             ),
         )
         usage = attempt.usage or _NOTHING

@@ -49,6 +49,13 @@ class Prompt:
         context = self.context_of(number)
         return 0 if context is None else context.tokens_in - context.tokens_out
 
+    def expected_nanousd(self, number: int, card: ModelCard) -> int | None:
+        """What trimming was thought to save this attempt's conversation; None where nothing was weighed, or unpriced."""
+        context = self.context_of(number)
+        if context is None or context.net_tokens is None or card.price is None:
+            return None
+        return round(context.net_tokens * card.price.input / 1_000)
+
     async def within(self, order: Order, card: ModelCard) -> Order | Failure:
         """`order` with as many of its messages as the model holds.
 

@@ -85,6 +85,7 @@ class Outcome(NamedTuple):
     `cost_nanousd` None: unpriced. `purpose` None keeps that of the intent; a call that we ended ourselves
     becomes `cancelled` or `hedge_loser`. `saved` belongs on the attempt whose answer was delivered, and on
     calls besides an exchange; None on all others and where unpriced; see `Ledger.credit`. `failure` is a `policies.chat.Failure.kind`.
+    `expected_trimming` is what trimming was thought to save over the coming turns, in nano-USD, before the call.
     """
 
     status: Literal["ok", "failed", "cancelled"]
@@ -97,6 +98,7 @@ class Outcome(NamedTuple):
     failure: str | None = None
     latency_ms: float | None = None
     ttft_ms: float | None = None
+    expected_trimming: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,6 +139,7 @@ class Row:
     failure: str | None
     latency_ms: float | None
     ttft_ms: float | None
+    expected_trimming: int | None
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@ from proxy.stores.base import Row
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MONEY = {name: f"{name.removesuffix('_nanousd')}_usd" for name in ("reserved_nanousd", "cost_nanousd")}
+_MONEY["expected_trimming"] = "expected_trimming_usd"
 _MONEY |= {f"saved_{lever}": f"saved_{lever}_usd" for lever in LEVERS}
 _COLUMNS = tuple(field.name for field in fields(Row))
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")

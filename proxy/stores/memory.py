@@ -206,6 +206,7 @@ def _open_row(attempt: Attempt) -> Row:
         failure=None,
         latency_ms=None,
         ttft_ms=None,
+        expected_trimming=None,
     )
 
 
@@ -228,6 +229,7 @@ def _settled_row(row: Row, outcome: Outcome) -> Row:
         failure=outcome.failure,
         latency_ms=outcome.latency_ms,
         ttft_ms=outcome.ttft_ms,
+        expected_trimming=outcome.expected_trimming,
     )
 
 

@@ -82,6 +82,7 @@ MIGRATIONS: tuple[str, ...] = (
     contexts.MIGRATION,
     "ALTER TABLE attempts ADD COLUMN saved_shadow INTEGER",
     "ALTER TABLE attempts ADD COLUMN propensity REAL; ALTER TABLE attempts ADD COLUMN reason TEXT",
+    "ALTER TABLE attempts ADD COLUMN expected_trimming INTEGER",
 )
 """Step n makes user_version n+1 of version n. A step that was released is never changed."""
 
@@ -105,6 +106,7 @@ _OUTCOME = (
     "failure",
     "latency_ms",
     "ttft_ms",
+    "expected_trimming",
 )
 _UNSAVED = (None,) * len(LEVERS)
 _INTENT = (*(name for name in Attempt._fields if name != "purpose"), "owner", "purpose")
@@ -247,6 +249,7 @@ def _outcome_values(outcome: Outcome, purpose: str | None) -> tuple[Any, ...]:
         _text(outcome.failure),
         outcome.latency_ms,
         outcome.ttft_ms,
+        _whole(outcome.expected_trimming),
     )
 
 

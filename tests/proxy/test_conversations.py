@@ -1,10 +1,14 @@
 """Conversations are trimmed to what their question needs, within budget and window, in the light of the last turn."""
 
+import csv
+import io
 import json
 
+import aiohttp
 import pytest
 
 from policies.cards import ModelCard, Price
+from policies.money import usd_text
 from policies.route import ContextRule, Route
 from proxy.conversations import Conversations, caching_of
 from proxy.counters import Counter
@@ -166,3 +170,35 @@ async def test_what_was_weighed_is_told(app):
     told = dict(part.split("=") for part in headers["x-tailrace-context"].split(";"))
     assert int(told["net"]) > 0
     assert list(told) == ["in", "out", "dropped", "net"]
+
+
+CACHED = "  cached: {provider: up, name: up-cached, price: {input: 2, output: 1, cached_input: 0.2}}"
+WEIGHED = "  weighed: {ladder: [cached], context: {policy: relevant, budget_tokens: 2000}}"
+
+
+async def test_what_trimming_is_thought_to_save_is_in_the_ledger_and_in_its_export():
+    async with Upstream("ok").running() as upstream, proxy(upstream, routes=WEIGHED, models=CACHED) as app:
+        app.upstream = upstream
+        expected = []
+        for turns in (
+            3,
+            60,
+            300,
+        ):  # nothing to weigh; all of it fits; trimmed, or not because that would cost more
+            headers, _ = await ask(
+                app, "weighed", [*history(turns), {"role": "user", "content": "Which dog?"}]
+            )
+            told = dict(part.split("=") for part in headers.get("x-tailrace-context", "net=").split(";"))
+            expected.append(told.get("net") or None)
+        await app.services.store.flush()
+        rows = [row async for row in app.services.store.rows(0, 2**62)]
+        async with aiohttp.request("GET", f"{app.url}/v1/usage?format=csv") as answer:
+            export = list(csv.DictReader(io.StringIO(await answer.text())))
+    assert expected[:2] == [None, None]
+    assert expected[2] is not None
+    booked = [row.expected_trimming for row in rows]
+    assert booked[:2] == [None, None]
+    assert booked[2] == pytest.approx(
+        2_000 * int(expected[2]), abs=1_001
+    )  # 2 USD a million: 2,000 nano-USD a token
+    assert [line["expected_trimming_usd"] for line in export] == ["", "", usd_text(booked[2])]

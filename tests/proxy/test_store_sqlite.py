@@ -87,6 +87,25 @@ class TestOnDisk:
         connection.close()
         assert columns == {field.name for field in fields(Row)} | {"seq", "owner"}
 
+    async def test_rows_of_every_older_version_are_read_with_what_it_did_not_know_empty(self, tmp_path):
+        for version in range(1, len(MIGRATIONS)):
+            file = tmp_path / f"{version}.db"
+            with sqlite3.connect(file) as connection:
+                for script in MIGRATIONS[:version]:
+                    connection.executescript(script)
+                connection.execute(f"PRAGMA user_version = {version}")
+                connection.execute(
+                    "INSERT INTO attempts (id, exchange, ts_ns, route, alias, model, provider, number, purpose, stream,"
+                    " owner, status, cost_nanousd) VALUES ('req_1.1', 'req_1', 1, 'r', 'a', 'm', 'p', 1, 'answer', 0, 'o', 'ok', 7)"
+                )
+            connection.close()
+            store = SqliteStore(file)
+            book(store, attempt(exchange="req_2"), outcome(expected_trimming=-9))
+            rows = {row.exchange: row for row in await all_rows(store)}
+            await store.close()
+            assert (rows["req_1"].cost_nanousd, rows["req_1"].expected_trimming) == (7, None)
+            assert rows["req_2"].expected_trimming == -9
+
     async def test_a_backlog_of_many_batches_is_written_without_a_pause(self, tmp_path):
         store = SqliteStore(tmp_path / "t.db", interval_s=60)
         for number in range(12_000):

@@ -66,6 +66,7 @@ class TestLedger:
             failure="timeout",
             latency_ms=12.5,
             ttft_ms=3.25,
+            expected_trimming=-6,
         )
         book(store, intent, done)
         assert await all_rows(store) == [
@@ -104,6 +105,7 @@ class TestLedger:
                 failure="timeout",
                 latency_ms=12.5,
                 ttft_ms=3.25,
+                expected_trimming=-6,
             )
         ]
 
