@@ -77,6 +77,13 @@ class Limits:
 
 
 @dataclass(frozen=True, slots=True)
+class Hedge:
+    """A call that has not begun to answer after `after_s` is made a second time; None: after the model's own p95."""
+
+    after_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Floor:
     """Quality to keep while saving: at least `keep` of what the model `of` reaches, wrong with probability `risk` at most.
 
@@ -142,6 +149,7 @@ class Route:
     stream: StreamMode = "hold"
     context: ContextRule = field(default_factory=ContextRule)
     limits: Limits = field(default_factory=Limits)
+    hedge: Hedge | None = None
     budget: Budget | None = None
     """Of all requests of the route together."""
     run_budget: Budget | None = None

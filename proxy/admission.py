@@ -29,12 +29,15 @@ class Admission:
         self._called: set[str] = set()
         """Upstreams that this exchange has called, see `_upstream`."""
 
-    def admit(self, number: int, model: str) -> tuple[ModelCard, str] | Failure:
-        """The right to make a call: the card of the place that it goes to, and the model's name there."""
+    def admit(self, number: int, model: str, beside: int | None = None) -> tuple[ModelCard, str] | Failure:
+        """The right to make a call: the card of the place that it goes to, and the model's name there.
+
+        It goes elsewhere than the call `beside` where it can.
+        """
         target, now = self._selected.target(model), time.monotonic()
         card = target.card
         if card.deployments:
-            placed = self._place(card, now)
+            placed = self._place(card, now, beside)
             if isinstance(placed, Failure):
                 return placed
             card = self._placed[number] = placed
@@ -73,10 +76,15 @@ class Admission:
         left = last.elsewhere and self._health.set_aside(self._placed[last.number], now)
         return left or self._health.may_repeat(upstream, now)
 
+    def may_hedge(self, model: str) -> bool:
+        """Take a second call for the same order from its upstream's retry budget."""
+        return self._health.may_repeat(_upstream(self._selected.target(model).card), time.monotonic())
+
     def ended(self, attempt: Attempt) -> ModelCard:
         """The call is over; gives the card of the place that it went to."""
         if (ticket := self._tickets.pop(attempt.number, None)) is not None:
-            self._health.ended(ticket, attempt.failure, time.monotonic())
+            lost = attempt.purpose == "hedge_loser"
+            self._health.ended(ticket, attempt.failure, time.monotonic(), lost=lost)
         return self._placed.get(attempt.number) or self._selected.target(attempt.model).card
 
     def elsewhere(self, attempt: Attempt) -> bool:
@@ -88,8 +96,11 @@ class Admission:
         card = self._selected.target(attempt.model).card
         return not self._stored and self._health.elsewhere(card, self._failed, time.monotonic())
 
-    def _place(self, card: ModelCard, now_s: float) -> ModelCard | Failure:
-        return card.deployments[0].card if self._stored else self._health.place(card, self._failed, now_s)
+    def _place(self, card: ModelCard, now_s: float, beside: int | None) -> ModelCard | Failure:
+        if self._stored:
+            return card.deployments[0].card
+        taken = set() if beside is None else {key_of(self._placed[beside])}
+        return self._health.place(card, self._failed | taken, now_s)
 
 
 def _upstream(card: ModelCard) -> str:

@@ -43,7 +43,7 @@ class Order:
 
 
 class Call(Protocol):
-    """One upstream call under way."""
+    """One upstream call under way; two, where a late one is hedged (`proxy/hedging.py`)."""
 
     async def more(self) -> Sequence[release.Piece] | None:
         """The next parts of a streamed answer, as they come; None when the answer is there. Makes the call first."""
@@ -65,7 +65,20 @@ class Call(Protocol):
         """Close the connection now."""
         ...
 
-    first_byte_s: float | None
+    @property
+    def first_byte_s(self) -> float | None:
+        """When the first byte of the answer came."""
+        ...
+
+    @property
+    def number(self) -> int:
+        """Of the order that is answered: a hedge has the next one."""
+        ...
+
+    @property
+    def beside(self) -> Sequence[Attempt]:
+        """What was called for the same order and lost; it is booked."""
+        ...
 
 
 class Ports(Protocol):
@@ -141,10 +154,11 @@ async def converse(plan: Plan, messages: Sequence[Mapping[str, Any]], ports: Por
         gate = gate_for(plan.mode, plan.contract, resumed=resumed)
         if plan.companion is not None and not history:
             history, spare = await _compared(plan, order, gate, ports)
-            attempt, told, order = history[-1], False, replace(order, number=2)
+            attempt, told = history[-1], False
         else:
-            attempt, told = await _attempt(order, plan, gate, ports)
-            history += (attempt,)
+            attempts, told = await _attempt(order, plan, gate, ports)
+            history += attempts
+            attempt = history[-1]
             if attempt.set_aside is not None:
                 spare = attempt, gate
         committed, released = committed or told, released or gate.released
@@ -161,7 +175,7 @@ async def converse(plan: Plan, messages: Sequence[Mapping[str, Any]], ports: Por
             return Outcome(plan, history, step, tuple(gate.held), committed, released)
         await ports.wait(step.wait_s)
         base = first if step.purpose != "retry" else order
-        order = replace(base, number=order.number + 1, model=step.model, purpose=step.purpose)
+        order = replace(base, number=len(history) + 1, model=step.model, purpose=step.purpose)
         if step.purpose == "escalate":
             order = replace(order, reason=_why_climbed(attempt, plan))
         if step.purpose in ("reask", "patch"):
@@ -215,6 +229,8 @@ class _Made:
     attempt: Attempt
     told: bool = False
     called: bool = True
+    beside: Sequence[Attempt] = ()
+    """Calls for the same order that lost against it; they are booked."""
 
 
 def _book(made: _Made, ports: Ports) -> Attempt:
@@ -227,12 +243,15 @@ async def observe(order: Order, contract: Contract, ports: Ports) -> Attempt:
     return _book(replace(made, attempt=replace(made.attempt, set_aside="shadow")), ports)
 
 
-async def _attempt(order: Order, plan: Plan, gate: Gate, ports: Ports) -> tuple[Attempt, bool]:
-    """One upstream call, judged, doubted where the plan says so, and booked; and whether the client was told some of it."""
+async def _attempt(order: Order, plan: Plan, gate: Gate, ports: Ports) -> tuple[tuple[Attempt, ...], bool]:
+    """One upstream call, judged, doubted where the plan says so, and booked; and whether the client was told some of it.
+
+    It is the last attempt; one that it was faster than comes before it.
+    """
     made = await _make(order, plan.contract, gate, ports)
     if plan.doubts is not None:
         made = replace(made, attempt=_doubted(made.attempt, plan.doubts))
-    return _book(made, ports), made.told
+    return (*made.beside, _book(made, ports)), made.told
 
 
 def _why_climbed(attempt: Attempt, plan: Plan) -> str | None:
@@ -272,6 +291,8 @@ async def _make(order: Order, contract: Contract, gate: Gate, ports: Ports) -> _
             if gate.hopeless:  # no more tokens are paid for what cannot become valid
                 call.abort()
                 break
+        if call.number != order.number:
+            order = replace(order, number=call.number)
         result = call.result()
         if isinstance(result, Failure) and not gate.hopeless:
             failure = result
@@ -284,7 +305,8 @@ async def _make(order: Order, contract: Contract, gate: Gate, ports: Ports) -> _
         ports.account(_attempt_of(order, "cancelled", call, None, gone, NO_VERDICT, started_s, ports.now()))
         raise
     purpose = order.purpose
-    return _Made(_attempt_of(order, purpose, call, reply, failure, verdict, started_s, ports.now()), told)
+    made = _attempt_of(order, purpose, call, reply, failure, verdict, started_s, ports.now())
+    return _Made(made, told, beside=call.beside)
 
 
 def _attempt_of(
@@ -298,7 +320,7 @@ def _attempt_of(
     ended_s: float,
 ) -> Attempt:
     return Attempt(
-        order.number,
+        call.number,
         order.model,
         purpose,
         reply,

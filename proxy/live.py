@@ -4,42 +4,42 @@ import asyncio
 import time
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
+from policies.allowance import Allowance, spent_up
 from policies.breakpoints import FIELD, breakpoints_in, with_breakpoint
 from policies.cards import ModelCard
 from policies.chat import Failure, Reply, Usage
-from policies.contract import NO_CONTRACT, NO_VERDICT, Contract, Verdict, judge, judge_patch
+from policies.contract import NO_CONTRACT, NO_VERDICT, Contract, Verdict
+from policies.hedging import hedged_after_s
 from policies.ladder import Again, Attempt
 from policies.limits import Granted
 from policies.money import cost_nanousd, worst_cost_nanousd
-from policies.patching import Patch
 from policies.route import ContextRule
 from policies.saved import Saved, Spent, saved
-from policies.structure import AS_ASKED, NOT_SEEN, Shaped, Structure, shape, structure_for
+from policies.structure import AS_ASKED
 from policies.trimming import Trimmed
 from proxy.admission import Admission
 from proxy.budgets import Rules, asked_output, ceiling, choices_of, hold, with_bound
 from proxy.cache import Answer
 from proxy.estimates import Estimate
-from proxy.exchange import Order, Outcome
+from proxy.exchange import Call, Order, Outcome
+from proxy.hedging import Hedged, Hooks
+from proxy.judging import judged
 from proxy.listener import Listener
 from proxy.prompts import Prompt
 from proxy.selection import Selected, Target
 from proxy.services import Services
+from proxy.shaping import Shapes
 from proxy.stores import base as stores
 from proxy.upstreams.openai import ChatCall
 from proxy.wire.ask import Ask
-from proxy.wire.body import LARGE_BYTES, REMOVE, edit
+from proxy.wire.body import LARGE_BYTES, edit
 from proxy.wire.facts import schema_word
 from proxy.wire.responses import conversation
-from schemas.families import FamilyName
-from schemas.subset import Subset
 
-INLINE_CHARS = 32_768
-"""A reply of more characters is judged in a thread, so that the event loop goes on meanwhile."""
 _NOTHING = Usage(reported=False)
-_AS_ASKED: tuple[Structure, None] = "as_asked", None
 
 
 class Live:
@@ -61,11 +61,13 @@ class Live:
         besides: bool = False,
         prompt: Prompt,
         check: Callable[[Reply], Verdict] | None = None,
+        hedged_within: Allowance | None = None,
     ) -> None:
         """`compared`: texts of answers are kept, whether something is promised of them or not.
 
         `besides`: nobody asked for the calls that are made, and all they cost is lost. `check` judges what is
-        written for the proxy itself: summaries.
+        written for the proxy itself: summaries. `hedged_within`: what second calls for late ones may spend together
+        with all others, where the route hedges; None: none is made.
         """
         self._services = services
         self._ready = services.ready
@@ -79,6 +81,8 @@ class Live:
         self._compared = compared
         self._besides = besides
         self._check = check
+        self._hedge = None if hedged_within is None else selected.route.hedge
+        self._hedged_within = hedged_within
         responses = ask.endpoint == "responses"
         self._admission = Admission(services.health, selected, stored=responses)
         self._messages_in = "input" if responses else "messages"
@@ -92,8 +96,7 @@ class Live:
         self.saved: Saved | None = None
         """What this exchange saved against one untrimmed call to the last model; None where unknown."""
         self._granted: dict[int, Granted] = {}
-        self._shapes: dict[int, tuple[Structure, Subset | None]] = {}
-        """How each call was asked for the shape of its answer, by number."""
+        self._shapes = Shapes(services, ask, selected.route.structured)
         self.progress: dict[str, Any] | None = None
         """Where the exchange stands, for clients that wait."""
         self.first_call: ChatCall | None = None
@@ -107,9 +110,44 @@ class Live:
         if seconds > 0:
             await asyncio.sleep(seconds)
 
-    async def open(self, order: Order) -> ChatCall | Failure:
+    async def open(self, order: Order) -> Call | Failure:
         """The call for `order`; its intent is in the ledger before a byte goes out."""
-        admitted = self._admission.admit(order.number, order.model)
+        call = await self._admitted(order)
+        if self._hedge is None or isinstance(call, Failure):
+            return call
+        alias, stream = self._selected.target(order.model).card.alias, self._ask.stream
+        beginnings = self._services.beginnings
+        hooks = Hooks(
+            again=self._again,
+            lose=self.account,
+            began=partial(beginnings.note, alias, stream=stream),
+            chosen=self._chosen,
+            spawn=partial(self._services.tasks.spawn, name=f"{self._id} hedged"),
+        )
+        return Hedged(order, call, hedged_after_s(self._hedge, beginnings.of(alias, stream=stream)), hooks)
+
+    async def _again(self, order: Order) -> tuple[Order, ChatCall] | None:
+        """A second call for `order`; None where nothing is left for one."""
+        assert self._hedged_within is not None
+        cost = sum(cost_nanousd(spent.usage, spent.price) or 0 for spent in self.spent.values())
+        used_up = spent_up(self._hedged_within, order.number, cost, self.now())
+        if used_up or not self._admission.may_hedge(order.model):
+            return None
+        second = replace(order, number=order.number + 1)
+        try:
+            call = await self._admitted(second, beside=order.number)
+        except stores.StoreRefused:
+            return None  # the first call is on its way
+        return None if isinstance(call, Failure) else (second, call)
+
+    def _chosen(self, number: int, others: Sequence[int]) -> None:
+        """Of the calls for one order this one is read on."""
+        self.last_call = self._calls[number]
+        if self.first_call in [self._calls[other] for other in others]:
+            self.first_call = self.last_call
+
+    async def _admitted(self, order: Order, beside: int | None = None) -> ChatCall | Failure:
+        admitted = self._admission.admit(order.number, order.model, beside)
         if isinstance(admitted, Failure):
             return admitted
         try:
@@ -135,7 +173,9 @@ class Live:
         order = fitting
         self._keep(self.prompt.context_of(order.number))
         plain = self._contract.schema is None and order.patch is None
-        shaped = AS_ASKED if plain else await self._shape(order, card, upstream.family)
+        shaped = (
+            AS_ASKED if plain else await self._shapes.of(order, self._contract.schema, card, upstream.family)
+        )
         changes = dict(self._ask.own) | dict(shaped.changes)
         if self._ask.model != upstream_name:
             changes["model"] = upstream_name
@@ -171,6 +211,7 @@ class Live:
             keep_text=self._contract.binds or self._compared,
             ask_usage=self._ask.include_usage,
             model=order.model,
+            number=order.number,
             as_tool=shaped.as_tool,
             added=tuple(shaped.changes),
             ceiling=most,
@@ -341,49 +382,16 @@ class Live:
             )
         )
 
-    async def _shape(self, order: Order, card: ModelCard, family: FamilyName) -> Shaped:
-        """How this model is asked for the shape of its answer; remembers what was used, for the verdict on it."""
-        schema = order.patch.schema if order.patch is not None else self._contract.schema
-        if schema is None or self._messages_in == "input":
-            return AS_ASKED
-        inline = "response_format" in self._ask.doc and order.patch is None
-        structure = structure_for(
-            self._selected.route.structured,
-            card.can,
-            inline=inline,
-            has_tools=bool(self._ask.doc.get("tools")),
-            seen=self._services.seen.get(card.alias, NOT_SEEN),
-        )
-        if structure == "as_asked" and order.patch is not None and "response_format" in self._ask.doc:
-            structure = "native"  # the client's own schema would forbid the answer to a patch
-        subset: Subset | None = None
-        if structure in ("native", "tool"):
-            subset = await self._services.subset(schema, family)
-            if subset.schema is None:
-                structure, subset = "prompt", None
-        self._shapes[order.number] = structure, subset
-        if structure == "prompt" and order.purpose in ("reask", "patch"):
-            return AS_ASKED  # the correction tells the schema already
-        given = subset.schema if subset is not None else None
-        shaped = shape(structure, schema, given, order.messages or self._ask.messages)
-        if inline and structure in ("tool", "prompt"):
-            return replace(shaped, changes={"response_format": REMOVE} | dict(shaped.changes))
-        return shaped
-
     async def judge(self, reply: Reply, contract: Contract, order: Order) -> Verdict:
         if self._check is not None:
             return await asyncio.to_thread(self._check, reply)
         if not contract.binds:
             return NO_VERDICT
         patch = order.patch
-        _, subset = self._shapes.get(order.number, _AS_ASKED)
+        subset = self._shapes.subset(order.number)
         if subset is not None and subset.null_means_missing and patch is None:
             contract = replace(contract, asked=subset)
-        if self._services.sandbox.needed(contract):
-            return await self._services.sandbox.judge(reply, contract, patch)
-        if _length(reply) > INLINE_CHARS:
-            return await asyncio.to_thread(_judge, reply, contract, patch)
-        return _judge(reply, contract, patch)
+        return await judged(self._services.sandbox, reply, contract, patch)
 
     async def tell(self, piece: bytes) -> None:
         assert self._listener is not None, "only streams have pieces"
@@ -403,14 +411,14 @@ class Live:
         elsewhere = self._admission.elsewhere(attempt)
         attempt = attempt.priced(cost, saved_nanousd, card.deployment, elsewhere=elsewhere)
         failure = attempt.failure
-        cancelled = attempt.purpose == "cancelled"
+        cancelled = attempt.purpose in ("cancelled", "hedge_loser")
         self._services.store.settle(
             f"{self._id}.{attempt.number}",
             stores.Outcome(
-                "cancelled" if cancelled else "failed" if failure else "ok",
+                "ok" if failure is None else "cancelled" if failure.kind == "gone" else "failed",
                 attempt.usage or _NOTHING,
                 cost,
-                "cancelled" if cancelled else None,
+                attempt.purpose if cancelled else None,
                 self.saved if delivered or self._besides else None,
                 verdict=attempt.verdict.kind,
                 repairs=tuple(c.operation for c in attempt.verdict.changes),
@@ -428,7 +436,7 @@ class Live:
             self._services.paces.learn(card.alias, usage.output_tokens, attempt.ended_s - attempt.started_s)
         if failure is None and not cancelled and not self._contract.binds and attempt.purpose != "reask":
             self.prompt.learn(attempt.number, card, usage)
-        self._observe(card.alias, attempt)
+        self._shapes.observe(card.alias, attempt)
         self._services.telemetry.attempt_ended(
             self._id,
             self._selected.route.name,
@@ -447,7 +455,7 @@ class Live:
 
     def _waited_s(self, attempt: Attempt) -> float:
         call = self._calls.get(attempt.number)
-        return 0.0 if call is None else call.waited_s
+        return 0.0 if call is None or attempt.purpose == "hedge_loser" else call.waited_s
 
     def saved_by(self, number: int | None) -> Saved | None:
         """What the exchange saved with the answer of this attempt; None: all it spent was in vain."""
@@ -459,35 +467,9 @@ class Live:
         answer = len(spent) - 1 if number == next(reversed(self.spent)) else list(self.spent).index(number)
         return saved(spent, answer, flagship, self.prompt.dropped_tokens(number), cached)
 
-    def _observe(self, alias: str, attempt: Attempt) -> None:
-        """Remember how the model treated the shape it was asked for."""
-        structure, _ = self._shapes.pop(attempt.number, _AS_ASKED)
-        if structure == "as_asked":
-            return
-        seen = self._services.seen.get(alias, NOT_SEEN)
-        if attempt.failure is not None and attempt.failure.kind == "unsupported":
-            seen = replace(seen, refused=seen.refused | {structure})
-        elif structure == "native" and attempt.verdict.kind in ("valid", "repaired", "invalid"):
-            broken = attempt.verdict.kind == "invalid"
-            seen = replace(seen, kept=seen.kept + (not broken), broken=seen.broken + broken)
-        self._services.seen[alias] = seen
-
 
 async def edited(ask: Ask, changes: Mapping[str, Any]) -> bytes:
     """The body of `ask` with `changes` (see `proxy.wire.body.edit`); large ones are written in a thread."""
     if len(ask.body) <= LARGE_BYTES:
         return edit(ask.body, ask.doc, changes)
     return await asyncio.to_thread(edit, ask.body, ask.doc, changes)
-
-
-def _judge(reply: Reply, contract: Contract, patch: Patch | None) -> Verdict:
-    return judge(reply, contract) if patch is None else judge_patch(reply, contract, patch)
-
-
-def _length(reply: Reply) -> int:
-    length = 0
-    for choice in reply.choices:
-        length += len(choice.text or "")
-        for call in choice.tool_calls:
-            length += len(call.arguments)
-    return length

@@ -19,6 +19,7 @@ from proxy.conversations import Conversations
 from proxy.counters import Counter
 from proxy.estimates import Paces
 from proxy.health import Health
+from proxy.hedging import Beginnings
 from proxy.homes import Homes
 from proxy.learning import Learning
 from proxy.listener import Listener
@@ -95,6 +96,7 @@ class Services:
     learning: Learning = field(default_factory=Learning)
     outcomes: OutcomeLog = field(default_factory=OutcomeLog)
     summaries: Summaries = field(default_factory=Summaries)
+    beginnings: Beginnings = field(default_factory=Beginnings)
     shadows: int = 0
     """Shadow calls under way."""
     listeners: set[Listener] = field(default_factory=set)

@@ -138,6 +138,7 @@ class Checks:
                 self._must_exist(path, alias, "models", "model")
             self._floor(name, route)
             self._agree(name, route)
+            self._hedge(name, route)
             if route.get("schema") is not None:
                 self._must_exist(("routes", name, "schema"), route["schema"], "schemas", "schema")
         for alias, model in self._entries("models"):
@@ -208,6 +209,17 @@ class Checks:
                 "too few for `agree`: two models are asked at once, and a third where they disagree",
                 value=str(attempts),
                 expected="3 or more",
+            )
+
+    def _hedge(self, name: str, route: dict[str, Any]) -> None:
+        """A second call is one of the route's attempts."""
+        limits = route.get("limits")
+        if isinstance(route.get("hedge"), dict) and isinstance(limits, dict) and limits.get("attempts") == 1:
+            self._found.refuse(
+                ("routes", name, "limits", "attempts"),
+                "too few for `hedge`, which may make a second call",
+                value="1",
+                expected="2 or more",
             )
 
     def _must_exist(self, path: Path, name: Any, section: str, kind: str) -> None:

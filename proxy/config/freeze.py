@@ -6,11 +6,23 @@ from types import MappingProxyType
 from typing import Any
 
 from policies.cards import Deployment, ModelCard, Price
-from policies.route import Budget, Cache, ContextRule, Floor, Limits, Match, Repair, Route, SummaryRule, When
+from policies.route import (
+    Budget,
+    Cache,
+    ContextRule,
+    Floor,
+    Hedge,
+    Limits,
+    Match,
+    Repair,
+    Route,
+    SummaryRule,
+    When,
+)
 from proxy.config.calibrations import Calibration
 from proxy.config.checks import Findings, digest
 from proxy.config.models import ConfigModel, DeploymentModel, KeyModel, ModelModel, PriceModel, ProviderModel
-from proxy.config.routes import BudgetModel, ContextModel, FloorModel, MatchModel, RouteModel
+from proxy.config.routes import BudgetModel, ContextModel, FloorModel, HedgeModel, MatchModel, RouteModel
 from proxy.snapshot import Key, Provider, Server, Snapshot, Timeouts, completed
 
 
@@ -134,6 +146,7 @@ def _route(name: str, given: RouteModel, calibration: Calibration) -> Route:
         stream=given.stream,
         context=_context(given.context),
         limits=Limits(given.limits.attempts, given.limits.cost_usd, given.limits.deadline_s),
+        hedge=None if given.hedge is None else _hedge(given.hedge),
         cache=None if given.cache is None else Cache(given.cache.ttl_s, given.cache.max_mb),
         budget=_budget(given.budget),
         run_budget=_budget(given.run_budget),
@@ -171,6 +184,10 @@ def _context(given: ContextModel) -> ContextRule:
         mask_results_after=given.mask_results_after,
         summary=None if summary is None else SummaryRule(summary.model, summary.max_tokens),
     )
+
+
+def _hedge(given: HedgeModel) -> Hedge:
+    return Hedge(None if given.after_ms is None else given.after_ms / 1000)
 
 
 def _match(given: MatchModel) -> Match:

@@ -107,6 +107,17 @@ class LimitsModel(StrictModel):
     )
 
 
+class HedgeModel(StrictModel):
+    """A second call for requests that wait long, made elsewhere where the model has several deployments."""
+
+    after_ms: (
+        Annotated[float, BeforeValidator(typed), Field(gt=0, le=600_000, allow_inf_nan=False)] | None
+    ) = Field(
+        default=None,
+        description="Made when the answer has not begun by then, in milliseconds. Absent: when it is later than 95 of 100 of the model's last calls.",
+    )
+
+
 class BudgetModel(StrictModel):
     """Money that may be spent in each period."""
 
@@ -230,6 +241,10 @@ class RouteModel(StrictModel):
         default_factory=ContextModel, description="How much of a conversation goes upstream."
     )
     limits: LimitsModel = Field(default_factory=LimitsModel, description="What one request may spend.")
+    hedge: HedgeModel | None = Field(
+        default=None,
+        description="Ask a second time where an answer does not begin: the first to answer wins, the other call is ended and booked. `{}` is enough. Absent: off.",
+    )
     cache: CacheModel | None = Field(
         default=None,
         description="Keep answers and give them again to the very same request; identical requests that come together are asked once. Absent: off.",

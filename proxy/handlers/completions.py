@@ -106,6 +106,7 @@ async def _exchange(
         rules=rules,
         compared=plan.companion is not None or plan.doubts is not None or compares(selected.route),
         prompt=Prompt(services.counter, selected.route.context, ask, plan.context),
+        hedged_within=plan.allowance if plan.companion is None else None,
     )
     if listener is not None:
         services.listeners.add(listener)

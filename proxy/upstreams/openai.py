@@ -10,6 +10,7 @@ from typing import Any
 from urllib.parse import urlencode
 
 from policies.chat import Failure, Reply, Usage
+from policies.ladder import Attempt
 from policies.money import usage_of
 from proxy.estimates import Estimate
 from proxy.snapshot import Provider, Timeouts
@@ -128,6 +129,8 @@ class _Events:
 class ChatCall:
     """One call to `/chat/completions` or `/completions`; see `proxy.exchange.Call`."""
 
+    beside: Sequence[Attempt] = ()
+
     def __init__(
         self,
         upstream: OpenAIUpstream,
@@ -139,6 +142,7 @@ class ChatCall:
         keep_text: bool,
         ask_usage: bool,
         model: str,
+        number: int,
         as_tool: bool = False,
         added: Sequence[str] = (),
         ceiling: int | None = None,
@@ -155,6 +159,7 @@ class ChatCall:
         self._ceiling = ceiling
         self._estimate = estimate
         self.model = model
+        self.number = number
         self._gathered = Accumulator(keep_text=keep_text)
         self._response: Response | None = None
         self._received: Pieces | None = None

@@ -69,7 +69,7 @@ BROKEN = {
         "routes:\n  invoice: {laddr: [mini]}\n",
         [
             "t.yaml:11:3: routes.invoice.ladder: is missing (expected a list of model aliases, cheapest first, at least one)",
-            "t.yaml:11:13: routes.invoice.laddr: unknown field; did you mean 'ladder'? (expected one of ladder, choose, match, require, floor, agree, sticky, shadow, holdout, log_prompts, schema, repair, structured, tools, stream, context, limits, cache, budget, run_budget, passthrough)",
+            "t.yaml:11:13: routes.invoice.laddr: unknown field; did you mean 'ladder'? (expected one of ladder, choose, match, require, floor, agree, sticky, shadow, holdout, log_prompts, schema, repair, structured, tools, stream, context, limits, hedge, cache, budget, run_budget, passthrough)",
         ],
     ),
     "unknown-section": (

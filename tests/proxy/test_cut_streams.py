@@ -61,6 +61,7 @@ async def outcome(data, size, *, broken):
         keep_text=True,
         ask_usage=False,
         model="m",
+        number=1,
         estimate=Estimate(Counter(), Paces(), "m", 2, [], most=100),
     )
     told = []

@@ -33,9 +33,10 @@ USAGE = Usage(10, 5)
 
 class ScriptedCall:
     first_byte_s: float | None = 0.5
+    beside: Sequence[Attempt] = ()
 
-    def __init__(self, script, ports):
-        self.script, self.ports = script, ports
+    def __init__(self, script, ports, number):
+        self.script, self.ports, self.number = script, ports, number
         self.events: Iterator | None = None
         self.aborted = False
 
@@ -85,7 +86,7 @@ class ScriptedPorts:
 
     async def open(self, order):
         self.orders.append(order)
-        self.calls.append(ScriptedCall(self.scripts.pop(0), self))
+        self.calls.append(ScriptedCall(self.scripts.pop(0), self, order.number))
         return self.calls[-1]
 
     def grant(self, step, last):

@@ -1,0 +1,33 @@
+"""Where an answer is judged: at once, in a thread where it is long, in a process where its schema may take long."""
+
+import asyncio
+
+from policies.chat import Reply
+from policies.contract import Contract, Verdict, judge, judge_patch
+from policies.patching import Patch
+from proxy.sandbox import Sandbox
+
+INLINE_CHARS = 32_768
+"""A reply of more characters is judged in a thread, so that the event loop goes on meanwhile."""
+
+
+async def judged(sandbox: Sandbox, reply: Reply, contract: Contract, patch: Patch | None) -> Verdict:
+    """What `policies.contract` says of `reply`, or of the answer to `patch`."""
+    if sandbox.needed(contract):
+        return await sandbox.judge(reply, contract, patch)
+    if _length(reply) > INLINE_CHARS:
+        return await asyncio.to_thread(_judge, reply, contract, patch)
+    return _judge(reply, contract, patch)
+
+
+def _judge(reply: Reply, contract: Contract, patch: Patch | None) -> Verdict:
+    return judge(reply, contract) if patch is None else judge_patch(reply, contract, patch)
+
+
+def _length(reply: Reply) -> int:
+    length = 0
+    for choice in reply.choices:
+        length += len(choice.text or "")
+        for call in choice.tool_calls:
+            length += len(call.arguments)
+    return length
