@@ -1,11 +1,12 @@
 """The words of one conversation with a model: what is asked, what came back, what it used."""
 
+from collections.abc import Mapping
 from typing import Any, Literal
 
 from schemas.values import dataclass
 
 Purpose = Literal[
-    "answer", "retry", "reask", "patch", "escalate", "hedge_loser", "cancelled", "summary", "route"
+    "answer", "retry", "reask", "patch", "recall", "escalate", "hedge_loser", "cancelled", "summary", "route"
 ]
 """Why an attempt was made. `cancelled` and `hedge_loser` replace the purpose of a call we ended ourselves."""
 
@@ -52,6 +53,14 @@ class Choice:
 
 
 @dataclass(frozen=True, slots=True)
+class Recalls:
+    """Calls of our own tool in a reply, and the model's message with nothing but these: it goes back to it as it came."""
+
+    calls: tuple[ToolCall, ...]
+    message: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
 class Reply:
     """What a model answered, whole."""
 
@@ -59,6 +68,15 @@ class Reply:
     usage: Usage | None
     original: Any = None
     """The reply as it came, for whoever sends it on; decisions do not look into it."""
+    recalls: Recalls | None = None
+    """What the model wants to look up of its prompt's left-out part; neither `choices` nor `original` have these calls."""
+
+    @property
+    def only_recalls(self) -> bool:
+        """Whether the model waits for what it looks up: there is no call of the client's, and nothing was cut or refused."""
+        return self.recalls is not None and not any(
+            c.tool_calls or c.refusal or c.finish_reason in ("length", "content_filter") for c in self.choices
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -102,7 +102,7 @@ class GiveUp:
     """No answer; the last failure is what to report, but where one of these says more.
 
     `schema`: replies came, none was valid. `contradiction`: a valid one came, which does not go on with what the
-    client was told already.
+    client was told already. `allowance`: the model had only looked something up when it was used up.
     """
 
     reason: Literal["schema", "failure", "allowance", "contradiction"]
@@ -123,14 +123,18 @@ def next_step(
     """The step after the last attempt of `history`.
 
     A failed call is repeated, at once where another deployment of the model may be called, then the next
-    model is asked; a refused request (4xx) is final, since the next model would refuse it too. An invalid reply is asked again from the same model, unless the same
-    problems came twice: then, or when the re-asks are used up, the next model is asked.
+    model is asked; a refused request (4xx) is final, since the next model would refuse it too. A model that
+    looks something up is asked again with what was found. An invalid reply is asked again from the same model,
+    unless the same problems came twice: then, or when the re-asks are used up, the next model is asked.
     """
     last = history[-1]
     if last.set_aside is not None:  # whatever it was, its model is not asked again
         short = spent_up(allowance, len(history), _spent(history), now_s)
         rung = _rung_of(rungs, last.model)
         return _give_up(repair, history, short) if short else _climb(rungs, rung, repair, history)
+    if last.failure is None and last.reply is not None and last.reply.only_recalls:
+        short = spent_up(allowance, len(history), _spent(history), now_s)
+        return GiveUp("allowance", short) if short else Again(last.model, "recall")
     if last.failure is None and last.verdict.acceptable:
         return Accept()
     if last.failure is not None and not last.failure.retryable and not last.elsewhere:
@@ -179,7 +183,8 @@ def passed_over(rungs: Sequence[Rung], repair: Repair, history: Sequence[Attempt
 def _after_invalid(rungs: Sequence[Rung], repair: Repair, history: Sequence[Attempt]) -> Step:
     last = history[-1]
     rung = _rung_of(rungs, last.model)
-    asked = [a for a in history if a.model == last.model and a.reply is not None]
+    replied = [a for a in history if a.model == last.model and a.reply is not None]
+    asked = [a for a in replied if a.reply is not None and not a.reply.only_recalls]
     repeated = len(asked) > 1 and _same_problems(asked[-1], asked[-2])
     if len(asked) <= repair.reask and not repeated:
         return Again(last.model, "reask" if last.verdict.patch is None or not repair.patch else "patch")

@@ -32,6 +32,8 @@ class Plan:
     """A model that is asked together with the first rung's, for an answer to compare."""
     doubts: Doubts | None = None
     """When a valid answer of the first rung is not believed, and the next one is asked."""
+    lookups: int = 0
+    """How often the model may look up what was left out of its prompt; 0: it is not offered the tool for it."""
     record: str | None = None
     """The name under which what was left out of the prompt can be had back; None where nothing is kept."""
 
@@ -51,8 +53,16 @@ def needs_counts(rule: ContextRule, prompt_bytes: int) -> bool:
     return rule.policy != "off" and rule.budget_tokens is not None and prompt_bytes > rule.budget_tokens
 
 
-def trim_context(rule: ContextRule, messages: Sequence[Any], counts: Counts | None) -> Trimmed | None:
-    """The messages that go upstream under `rule`; None where they go as they came."""
+def trim_context(
+    rule: ContextRule, messages: Sequence[Any], counts: Counts | None, tool_tokens: int = 0
+) -> Trimmed | None:
+    """The messages that go upstream under `rule`; None where they go as they came. `tool_tokens`: see `recent`."""
     if counts is None or rule.budget_tokens is None or rule.policy == "off":
         return None
-    return recent(messages, counts.messages, rule.budget_tokens, overhead_tokens=counts.overhead)
+    return recent(
+        messages,
+        counts.messages,
+        rule.budget_tokens,
+        overhead_tokens=counts.overhead,
+        tool_tokens=tool_tokens,
+    )

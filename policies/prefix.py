@@ -48,6 +48,7 @@ def trim_on(
     overhead_tokens: int = REPLY_OPENING,
     mask_after: int | None = None,
     summary: Summary | None = None,
+    tool_tokens: int = 0,
 ) -> Continued:
     """As `trim`, and what `sent` has in common with it stays byte for byte. Never raises.
 
@@ -73,6 +74,7 @@ def trim_on(
         total=total,
         mask_after=mask_after,
         summary=summary,
+        tool_tokens=tool_tokens,
     )
     if outlook is None or not decided.trimmed.fits:
         return decided
@@ -97,14 +99,16 @@ def _trimmed_on(
     caching: Caching,
     pins: Collection[int],
     overhead_tokens: int,
+    tool_tokens: int,
     total: int,
     mask_after: int | None,
     summary: Summary | None,
 ) -> Continued:
+    added_tokens = overhead_tokens + tool_tokens
     if sent is not None:
-        continued = Continuation(index, sent, budget_tokens, caching, overhead_tokens).trimmed(pins, total)
+        continued = Continuation(index, sent, budget_tokens, caching, added_tokens).trimmed(pins, total)
         if continued is not None:
-            return continued
+            return _with_tool(continued, tool_tokens)
     budgets = (budget_tokens,) if sent is None else (int(budget_tokens * FROZEN_SHARE), budget_tokens)
     if mask_after is not None:
         masked = trim_by_masks(
@@ -114,11 +118,15 @@ def _trimmed_on(
             total,
             caching=caching,
             pins=pins,
-            overhead_tokens=overhead_tokens,
+            overhead_tokens=added_tokens,
         )
         if masked is not None:
-            return masked
-    return _anew(index, budgets, total, pins, overhead_tokens, summary)
+            return _with_tool(masked, tool_tokens)
+    return _anew(index, budgets, pins, overhead_tokens, tool_tokens, summary)
+
+
+def _with_tool(continued: Continued, tool_tokens: int) -> Continued:
+    return replace(continued, trimmed=replace(continued.trimmed, tool_tokens=tool_tokens))
 
 
 def _cached_whole(index: Index, sent: Sent | None, caching: Caching, outlook: Outlook | None) -> int:
@@ -160,9 +168,9 @@ def _all_of_it(index: Index, total: int, cached: int, note: str = "all of it fit
 def _anew(
     index: Index,
     budgets: Sequence[int],
-    total: int,
     pins: Collection[int],
     overhead_tokens: int,
+    tool_tokens: int,
     summary: Summary | None,
 ) -> Continued:
     """A new prefix, in the first of `budgets` that what must stay fits into, a summary of what is not there in it."""
@@ -171,7 +179,7 @@ def _anew(
     ):
         summary = None
     for budget in budgets:
-        taken = overhead_tokens if summary is None else overhead_tokens + summary.tokens
+        taken = overhead_tokens + tool_tokens + (0 if summary is None else summary.tokens)
         chosen = choose(index, budget, pins=pins, overhead_tokens=taken)
         if chosen is None:
             continue
@@ -181,13 +189,16 @@ def _anew(
             messages=tuple(chosen.messages),
             kept=tuple(chosen.kept),
             dropped=leavings(index, has, chosen.scores),
-            tokens_in=total,
+            tokens_in=index.tokens + overhead_tokens,
             tokens_out=chosen.selection.used,
+            tool_tokens=tool_tokens,
             note=f"{len(chosen.kept)} of {len(index.messages)} messages kept for what the question asks",
         )
         sent = replace(_sent(index, trimmed, pieces), first=budget == budgets[-1])
         continued = Continued(trimmed, sent, left=_left(index, sent))
         return continued if summary is None else _summed_up(continued, summary, leading(index.messages))
+    if tool_tokens:
+        return _anew(index, budgets, pins, overhead_tokens, 0, summary)
     trimmed = recent(index.messages, index.counts, budgets[-1], pins=pins, overhead_tokens=overhead_tokens)
     return Continued(
         trimmed, _sent(index, trimmed, tuple(tuple(index.of_message(at)) for at in trimmed.kept))

@@ -27,11 +27,12 @@ def trim(
     index: Index | None = None,
     pins: Collection[int] = (),
     overhead_tokens: int = REPLY_OPENING,
+    tool_tokens: int = 0,
 ) -> Trimmed:
     """The pieces that tell most about the question, in their order, within `budget_tokens`. Never raises.
 
-    What must stay, stays (see `recent`), long messages among it shortened to the passages that matter and the
-    question in them. With the `index` of the conversation's last trim only new messages are read. Where this
+    What must stay, stays (see `recent`, also for `tool_tokens`), long messages among it shortened to the passages
+    that matter and the question in them. With the `index` of the conversation's last trim only new messages are read. Where this
     way finds nothing that fits, the recent units are tried, then all is left as it was and the note says so.
     """
     index = Index(counting) if index is None else index
@@ -39,7 +40,11 @@ def trim(
     total = index.tokens + overhead_tokens
     if total <= budget_tokens:
         return untouched(messages, total, "all of it fits")
-    chosen = choose(index, budget_tokens, pins=pins, overhead_tokens=overhead_tokens)
+    chosen = choose(index, budget_tokens, pins=pins, overhead_tokens=overhead_tokens + tool_tokens)
+    if chosen is None and tool_tokens:
+        return trim(
+            messages, counting, budget_tokens, index=index, pins=pins, overhead_tokens=overhead_tokens
+        )
     if chosen is None:
         return recent(index.messages, index.counts, budget_tokens, pins=pins, overhead_tokens=overhead_tokens)
     return Trimmed(
@@ -48,6 +53,7 @@ def trim(
         dropped=leavings(index, chosen.selection.has, chosen.scores),
         tokens_in=total,
         tokens_out=chosen.selection.used,
+        tool_tokens=tool_tokens,
         note=f"{len(chosen.kept)} of {len(messages)} messages kept for what the question asks",
     )
 

@@ -49,6 +49,8 @@ class ContextRule:
     keep_s: float = 86_400
     mask_results_after: int | None = None
     summary: SummaryRule | None = None
+    recall_tool: bool = False
+    """Whether models are offered a tool to look up what was left out."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,7 @@ from policies.money import cost_nanousd
 from schemas.values import dataclass
 
 _OF_TRIMMING: frozenset[Purpose] = frozenset({"summary"})
-_NO_PROMPT_OF_THE_CLIENT: frozenset[Purpose] = frozenset({"summary", "route", "patch", "reask"})
+_NO_PROMPT_OF_THE_CLIENT: frozenset[Purpose] = frozenset({"summary", "route", "patch", "reask", "recall"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +25,8 @@ class Saved:
     """Nano-USD by lever, negative where money was lost; the levers add up to the total.
 
     `routing` is what the cheaper models saved, less all attempts that were in vain. `trimming` is what the
-    dropped tokens would have cost on the model that answered, less summaries. `caching` is what answers from
+    dropped tokens would have cost on the model that answered, less summaries and what it took to look some of them
+    up again. `caching` is what answers from
     our own cache saved. `patch` is what asking for a correction saved against asking for the whole again.
     `shadow` is what calls cost that were made besides exchanges, to learn from: it is never above zero.
     """
@@ -90,6 +91,7 @@ def saved(
         untrimmed
         - trimmed
         - sum(cost for attempt, cost in zip(attempts, known, strict=True) if attempt.purpose in _OF_TRIMMING)
+        - _looking_up(attempts, known, answer, trimmed)
     )
     patch = sum(
         (cost_nanousd(_rewritten(attempt.usage, written.usage), attempt.price) or 0) - cost
@@ -103,6 +105,18 @@ def saved_by_cache(usage: Usage, flagship: Price | None) -> Saved | None:
     """What an answer from our own cache saved: the whole call. `usage` is that of the call that filled it."""
     cost = cost_nanousd(usage, flagship)
     return None if cost is None else Saved(caching=cost)
+
+
+def _looking_up(attempts: Sequence[Spent], costs: Sequence[int], answer: int, alone: int) -> int:
+    """What looking things up added to the one call `alone`: the calls that asked for it, and the longer prompt of the answer."""
+    asked = 0
+    before = 0
+    for attempt, cost in zip(attempts, costs, strict=True):
+        if attempt.purpose == "recall":
+            asked += before
+        if attempt.purpose != "hedge_loser":
+            before = cost
+    return asked + (costs[answer] - alone if attempts[answer].purpose == "recall" else 0)
 
 
 def _whole_call(

@@ -31,6 +31,8 @@ class Seen:
     kept: int = 0
     broken: int = 0
     refused: frozenset[Structure] = frozenset()
+    takes_recall: bool = True
+    """False: it refused a request with the tool to look up what was left out."""
 
 
 @dataclass(frozen=True, slots=True)

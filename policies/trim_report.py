@@ -21,6 +21,10 @@ def render_trim(trimmed: Trimmed, price: Price | None = None, saved_tokens: floa
         f"in {trimmed.tokens_in}, out {trimmed.tokens_out} tokens: {gone} less ({share:.0f} %)"
         + ("" if trimmed.fits else "; DOES NOT FIT"),
     ]
+    if trimmed.tool_tokens:
+        lines.append(
+            f"{trimmed.tool_tokens} of these are the tool by which the model may look up what is left out"
+        )
     if price is not None:
         lines.append(
             f"at full input price ${_usd(trimmed.tokens_in, price)} -> ${_usd(trimmed.tokens_out, price)}"

@@ -93,6 +93,8 @@ class Trimmed:
     """Of the prompt as it came, what its provider would have had cached."""
     frozen: int = 0
     """How many of `messages` the next turn is to begin with; 0 where nothing is frozen."""
+    tool_tokens: int = 0
+    """Of `tokens_out`, what the tool takes by which the model may look up what was left out; 0: there is none."""
 
     @property
     def changed(self) -> bool:
@@ -107,11 +109,13 @@ def recent(
     *,
     pins: Collection[int] = (),
     overhead_tokens: int = REPLY_OPENING,
+    tool_tokens: int = 0,
 ) -> Trimmed:
     """The last units that fit into `budget_tokens`, and what must stay; order is kept. Never raises.
 
     `counts` has the tokens of each message; `overhead_tokens` is what the prompt takes besides
-    (tool definitions, the reply's opening). Leading system and developer messages, the last user
+    (tool definitions, the reply's opening), `tool_tokens` what is added where something is left out (see
+    `Trimmed`), and is not where nothing else would fit with it. Leading system and developer messages, the last user
     message, the last unit and the messages whose indices are in `pins` stay; tool calls stay together
     with their results. Where these alone do not fit, the messages are left as they were and `fits` is False.
     """
@@ -120,7 +124,9 @@ def recent(
         return untouched(messages, total, "all of it fits")
     units = units_of(messages)
     keep = must_stay(messages, units, pins)
-    left = budget_tokens - overhead_tokens - sum(_tokens(units[n], counts) for n in keep)
+    left = budget_tokens - overhead_tokens - tool_tokens - sum(_tokens(units[n], counts) for n in keep)
+    if left < 0 and tool_tokens:
+        return recent(messages, counts, budget_tokens, pins=pins, overhead_tokens=overhead_tokens)
     if left < 0:
         return untouched(
             messages, total, "what must stay does not fit the budget: nothing was dropped", fits=False
@@ -141,7 +147,8 @@ def recent(
             lambda: [Dropped(content_hash(messages[at]), at, counts[at], 0.0, "older") for at in gone]
         ),
         tokens_in=total,
-        tokens_out=sum(counts[at] for at in kept) + overhead_tokens,
+        tokens_out=sum(counts[at] for at in kept) + overhead_tokens + tool_tokens,
+        tool_tokens=tool_tokens,
         note=f"the last {len(kept)} of {len(messages)} messages fit",
     )
 

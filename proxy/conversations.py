@@ -12,6 +12,7 @@ from typing import Any
 
 from cachetools import LRUCache
 
+from policies import recall
 from policies.cards import ModelCard
 from policies.continuation import Continued, Sent
 from policies.economy import Caching, Outlook
@@ -89,8 +90,11 @@ class Conversations:
         card: ModelCard,
         max_output_tokens: int | None,
         total_tokens: int,
+        tool_tokens: int = 0,
     ) -> Continued | None:
         """What goes upstream of `messages`; None where the route's rule and the model's window leave nothing to do.
+
+        `tool_tokens` are added where something is left out (see `policies.trimming.Trimmed`).
 
         A conversation that two requests go on with at once is taken by the first; the second begins afresh.
         """
@@ -112,6 +116,7 @@ class Conversations:
             must,
             route.context.mask_results_after,
             self._summaries.get(name) if route.context.summary is not None else None,
+            tool_tokens,
         )
         continued = await asyncio.to_thread(_trim, *work) if _heavy(messages) else _trim(*work)
         conversation.sent = continued.sent
@@ -211,6 +216,7 @@ def _trim(
     must: bool,
     mask_after: int | None,
     summary: Summary | None,
+    tool_tokens: int,
 ) -> Continued:
     conversation.follow(messages)
     turns = turns_left(messages)
@@ -225,6 +231,7 @@ def _trim(
         overhead_tokens=overhead_tokens,
         mask_after=mask_after,
         summary=summary,
+        tool_tokens=tool_tokens,
     )
 
 
@@ -257,6 +264,11 @@ def in_our_tokens(counter: Counter, card: ModelCard, tokens: int) -> int:
     Where the model seems to need fewer than we count, nothing is added: a wrong usage must not break a budget.
     """
     return int(tokens / max(1.0, counter.factor(card.alias)))
+
+
+def recall_tokens(counter: Counter, card: ModelCard) -> int:
+    """What offering the model a tool to look things up adds to its prompt; 0 where it takes none."""
+    return counter.count_tools([recall.tool()]) if recall.able(card) else 0
 
 
 def caching_of(card: ModelCard) -> Caching:

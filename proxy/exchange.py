@@ -11,7 +11,7 @@ ports of production are in `proxy/live.py`; the tests play scripted ones.
 
 from collections.abc import Coroutine, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 from policies import correction, release
 from policies.chat import Failure, Purpose, Reply, Usage
@@ -21,6 +21,7 @@ from policies.doubts import Doubts
 from policies.ladder import Accept, Again, Attempt, GiveUp, next_step, passed_over
 from policies.patching import Patch
 from policies.plan import Plan
+from policies.recall import Recalled, offers
 from policies.release import Gate, gate_for
 from schemas.values import dataclass
 
@@ -30,7 +31,9 @@ class Order:
     """One upstream call that is to be made. `messages` None: the conversation goes as the client wrote it.
 
     `patch`: only these parts of an earlier answer are asked for. `reason` and `propensity` are for the ledger: why this
-    call is made, and how probable it was that the exchange began where it did.
+    call is made, and how probable it was that the exchange began where it did. `offers_recall`: the model may look up
+    what was left out of its prompt. `recalled` are the pieces that it looked up, None where it never did. `goes_on`: the
+    client was told what the model said before it looked something up, and this call's answer goes on after it.
     """
 
     number: int
@@ -40,6 +43,9 @@ class Order:
     patch: Patch | None = None
     reason: str | None = None
     propensity: float | None = None
+    offers_recall: bool = False
+    recalled: frozenset[int] | None = None
+    goes_on: bool = False
 
 
 class Call(Protocol):
@@ -102,6 +108,10 @@ class Ports(Protocol):
         """`policies.contract.judge` or `judge_patch`, wherever there is room for it."""
         ...
 
+    async def recall(self, order: Order, asked: Attempt) -> Recalled:
+        """What `asked` wanted to look up, for `order`: messages that go behind its conversation. Fails never."""
+        ...
+
     async def both(self, one: Coroutine[Any, Any, None], other: Coroutine[Any, Any, None]) -> None:
         """Run both at the same time; neither goes on when this has ended, however it ends."""
         ...
@@ -139,12 +149,16 @@ async def converse(plan: Plan, messages: Sequence[Mapping[str, Any]], ports: Por
     """Carry `plan` out. `messages` is the conversation as the client wrote it, empty where there is none.
 
     Afterwards every attempt is booked, also when the exchange was cancelled because its client left. An answer
-    that was set aside, because two models disagreed or it was not believed, is still better than none.
+    that was set aside, because two models disagreed or it was not believed, is still better than none. What a
+    model says before it looks something up is no answer: it may be told, and the answer goes on after it.
     """
     trimmed = plan.context.messages if plan.context is not None and plan.context.changed else None
     because = None if plan.choice is None else plan.choice.because
     propensity = None if plan.choice is None or because is None else plan.choice.propensity
-    first = order = Order(1, plan.rungs[0].model, "answer", trimmed, None, because, propensity)
+    looks_up = plan.lookups > 0 and offers(plan.lookups, plan.allowance, ("answer",))
+    first = base = order = Order(
+        1, plan.rungs[0].model, "answer", trimmed, None, because, propensity, looks_up
+    )
     history: tuple[Attempt, ...] = ()
     committed, released = False, ""
     spare: tuple[Attempt, Gate] | None = None
@@ -163,8 +177,9 @@ async def converse(plan: Plan, messages: Sequence[Mapping[str, Any]], ports: Por
                 spare = attempt, gate
         committed, released = committed or told, released or gate.released
         step = next_step(plan.rungs, plan.repair, plan.allowance, history, ports.now())
-        if isinstance(step, Again) and committed and not released:
-            step = GiveUp("failure", "part of the answer was already delivered")
+        if isinstance(step, Again) and not released and _too_late(step, order, committed=committed):
+            reason: Literal["schema", "failure"] = "schema" if attempt.failure is None else "failure"
+            step = GiveUp(reason, "part of the answer was already delivered")
         while isinstance(step, Again) and not ports.grant(step, attempt):
             step = passed_over(plan.rungs, plan.repair, history, step)
         if spare is not None and (isinstance(step, GiveUp) or (isinstance(step, Accept) and step.raw)):
@@ -172,14 +187,31 @@ async def converse(plan: Plan, messages: Sequence[Mapping[str, Any]], ports: Por
             history = (*(a for a in history if a is not kept), kept)
             step = Accept()
         if not isinstance(step, Again):
-            return Outcome(plan, history, step, tuple(gate.held), committed, released)
+            return Outcome(plan, history, step, tuple(gate.held), committed or order.goes_on, released)
         await ports.wait(step.wait_s)
-        base = first if step.purpose != "retry" else order
-        order = replace(base, number=len(history) + 1, model=step.model, purpose=step.purpose)
+        origin = {"retry": order, "recall": order, "escalate": first}.get(step.purpose, base)
+        order = replace(
+            origin,
+            number=len(history) + 1,
+            model=step.model,
+            purpose=step.purpose,
+            offers_recall=offers(plan.lookups, plan.allowance, [*(a.purpose for a in history), step.purpose]),
+        )
         if step.purpose == "escalate":
-            order = replace(order, reason=_why_climbed(attempt, plan))
+            base = order = replace(order, reason=_why_climbed(attempt, plan))
         if step.purpose in ("reask", "patch"):
             order = _corrected(order, attempt, messages, plan.contract)
+        elif step.purpose == "recall":
+            told = committed and not released
+            order = base = await _recalled(order, attempt, messages, ports, goes_on=told)
+            committed = committed and not told
+
+
+def _too_late(step: Again, order: Order, *, committed: bool) -> bool:
+    """Whether `step` would begin anew what the client was told a part of. Looking something up goes forward."""
+    if step.purpose == "recall":
+        return False
+    return committed or (order.goes_on and step.purpose == "escalate")
 
 
 async def _compared(
@@ -263,7 +295,7 @@ def _why_climbed(attempt: Attempt, plan: Plan) -> str | None:
 
 def _doubted(attempt: Attempt, doubts: Doubts) -> Attempt:
     """`attempt` with its suspicion; set aside where that is too high."""
-    if attempt.reply is None:
+    if attempt.reply is None or attempt.reply.only_recalls:
         return attempt
     suspicion = doubts.of(attempt.model, attempt.reply, attempt.verdict)
     if suspicion is None:
@@ -294,11 +326,17 @@ async def _make(order: Order, contract: Contract, gate: Gate, ports: Ports) -> _
         if call.number != order.number:
             order = replace(order, number=call.number)
         result = call.result()
-        if isinstance(result, Failure) and not gate.hopeless:
+        if isinstance(result, Failure) and gate.hopeless:
+            result = call.so_far()
+        if isinstance(result, Reply) and result.only_recalls and not order.offers_recall:
+            result = Failure(
+                "malformed", "The model looked something up instead of answering.", retryable=True
+            )
+        if isinstance(result, Failure):
             failure = result
         else:
-            reply = result if isinstance(result, Reply) else call.so_far()
-            verdict = await ports.judge(reply, contract, order)
+            reply = result
+            verdict = NO_VERDICT if reply.only_recalls else await ports.judge(reply, contract, order)
     except BaseException:  # cancelled too: what the upstream wrote is still billed
         call.abort()
         gone = Failure("gone", "the client left")
@@ -331,6 +369,19 @@ def _attempt_of(
         started_s,
         ended_s,
         call.first_byte_s,
+    )
+
+
+async def _recalled(
+    order: Order, asked: Attempt, messages: Sequence[Mapping[str, Any]], ports: Ports, *, goes_on: bool
+) -> Order:
+    """`order` with what the model looked up behind its conversation."""
+    found = await ports.recall(order, asked)
+    return replace(
+        order,
+        messages=(*(messages if order.messages is None else order.messages), *found.messages),
+        recalled=(order.recalled or frozenset()) | found.pieces,
+        goes_on=order.goes_on or goes_on,
     )
 
 

@@ -16,6 +16,7 @@ from policies.hedging import hedged_after_s
 from policies.ladder import Again, Attempt
 from policies.limits import Granted
 from policies.money import cost_nanousd, worst_cost_nanousd
+from policies.recall import Recalled
 from policies.route import ContextRule
 from policies.saved import Saved, Spent, saved
 from policies.structure import AS_ASKED
@@ -29,6 +30,7 @@ from proxy.hedging import Hedged, Hooks
 from proxy.judging import judged
 from proxy.listener import Listener
 from proxy.prompts import Prompt
+from proxy.recalling import Recalling
 from proxy.selection import Selected, Target
 from proxy.services import Services
 from proxy.shaping import Shapes
@@ -90,6 +92,7 @@ class Live:
         """The conversation as the client wrote it."""
         self._rules = rules
         self.prompt = prompt
+        self._recalling = Recalling(services, selected.route.context, ask, prompt) if prompt.recalls else None
         self._kept: Trimmed | None = None
         self.spent: dict[int, Spent] = {}
         """What each booked attempt used, at which price, by number."""
@@ -130,7 +133,8 @@ class Live:
         """A second call for `order`; None where nothing is left for one."""
         assert self._hedged_within is not None
         cost = sum(cost_nanousd(spent.usage, spent.price) or 0 for spent in self.spent.values())
-        used_up = spent_up(self._hedged_within, order.number, cost, self.now())
+        kept_back = 1 if order.offers_recall else 0  # what is looked up needs an attempt for its answer
+        used_up = spent_up(self._hedged_within, order.number + kept_back, cost, self.now())
         if used_up or not self._admission.may_hedge(order.model):
             return None
         second = replace(order, number=order.number + 1)
@@ -179,6 +183,9 @@ class Live:
         changes = dict(self._ask.own) | dict(shaped.changes)
         if self._ask.model != upstream_name:
             changes["model"] = upstream_name
+        offer = None if self._recalling is None else self._recalling.offer(order, card, shaped)
+        if offer is not None:
+            changes |= offer.changes
         messages = shaped.messages if shaped.messages is not None else order.messages
         if messages is not None:
             changes[self._messages_in] = list(messages)
@@ -186,7 +193,8 @@ class Live:
             changes[self._messages_in] = marked
         if self._ask.stream and upstream.provider.stream_usage and not self._ask.include_usage:
             changes["stream_options"] = (self._ask.doc.get("stream_options") or {}) | {"include_usage": True}
-        prompt, tools = self._ask.messages if messages is None else messages, self._tools
+        prompt = self._ask.messages if messages is None else messages
+        tools = self._tools if offer is None else offer.tools
         longest = asked_output(self._ask.doc, card, self._ask.endpoint)
         most = await self._hold(order, card, prompt, tools, longest) if self._rules else None
         if isinstance(most, Failure):
@@ -213,8 +221,10 @@ class Live:
             model=order.model,
             number=order.number,
             as_tool=shaped.as_tool,
-            added=tuple(shaped.changes),
+            added=tuple(shaped.changes if offer is None else {**shaped.changes, **offer.changes}),
             ceiling=most,
+            recalls=None if offer is None else offer.reads,
+            going_on=None if offer is None else offer.going_on,
             estimate=Estimate(
                 self._services.counter,
                 self._services.paces,
@@ -239,6 +249,11 @@ class Live:
             return None
         doc = self._ask.doc
         return with_breakpoint(sent, end, breakpoints_in([doc.get("tools"), {FIELD: doc.get(FIELD)}]))
+
+    async def recall(self, order: Order, asked: Attempt) -> Recalled:
+        assert self._recalling is not None, "only what is offered is called"
+        card, call = self._selected.target(order.model).card, self._calls.get(asked.number)
+        return await self._recalling.found(order, asked, card, None if call is None else call.head)
 
     def _keep(self, context: Trimmed | None) -> None:
         """What trimming left out is in the store under our request id, where the route keeps such things."""
@@ -401,6 +416,8 @@ class Live:
         card = self._admission.ended(attempt)
         cost = 0 if attempt.usage is None else cost_nanousd(attempt.usage, card.price)
         delivered = attempt.failure is None and attempt.verdict.acceptable and attempt.set_aside is None
+        if attempt.reply is not None and attempt.reply.only_recalls:
+            delivered = False  # its answer is still to come
         self.spent[attempt.number] = Spent(attempt.purpose, attempt.usage or _NOTHING, card.price)
         if delivered:
             self.saved = self.saved_by(attempt.number)
@@ -436,7 +453,8 @@ class Live:
             self._services.paces.learn(card.alias, usage.output_tokens, attempt.ended_s - attempt.started_s)
         if failure is None and not cancelled and not self._contract.binds and attempt.purpose != "reask":
             self.prompt.learn(attempt.number, card, usage)
-        self._shapes.observe(card.alias, attempt)
+        if self._recalling is None or not self._recalling.was_refused(card.alias, attempt):
+            self._shapes.observe(card.alias, attempt)
         self._services.telemetry.attempt_ended(
             self._id,
             self._selected.route.name,

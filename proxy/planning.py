@@ -6,6 +6,7 @@ from dataclasses import replace
 from decimal import Decimal
 from typing import Any
 
+from policies import recall
 from policies.allowance import Allowance
 from policies.cards import ModelCard
 from policies.contract import Contract
@@ -14,10 +15,10 @@ from policies.features import features
 from policies.ladder import Rung
 from policies.plan import Counts, Plan, needs_counts, trim_context
 from policies.room import most_prompt_tokens, required_parts
-from policies.route import Route
+from policies.route import ContextRule, Route
 from policies.routing import Choice, choose
 from policies.trimming import Trimmed, least_recent
-from proxy.conversations import in_our_tokens
+from proxy.conversations import in_our_tokens, recall_tokens
 from proxy.facts import bound_of, counts_wanted, gather
 from proxy.handlers.schemas import refused_schema
 from proxy.selection import Selected
@@ -51,7 +52,11 @@ async def plan_of(
     choice = choose(route, gather(route, ask, selected, counts, ill, least, home, services.learning))
     if choice.model is None:
         raise nobody(choice, _parts(ask, counts))
-    context = await _context(services, ask, selected, choice.model, owner, counts)
+    limits = route.limits
+    deadline = None if limits.deadline_s is None else time.monotonic() + limits.deadline_s
+    allowance = Allowance(limits.attempts, _ceiling(limits.cost_nanousd, ask.controls.max_cost_usd), deadline)
+    lookups = recall.ROUNDS if _may_look_up(route.context, ask, choice, allowance) else 0
+    context = await _context(services, ask, selected, choice.model, owner, counts, lookups=lookups)
     providers = services.ready.snapshot.providers
     foot, companion = choice.together or (choice.model, None)
     rungs = tuple(
@@ -59,19 +64,29 @@ async def plan_of(
         for asked in (foot, *choice.ladder)
     )
     contract = await contract_of(services, ask, selected)
-    limits = route.limits
-    deadline = None if limits.deadline_s is None else time.monotonic() + limits.deadline_s
     return Plan(
         route.name,
         rungs,
         contract,
         route.repair if chat else replace(route.repair, patch=False),
-        Allowance(limits.attempts, _ceiling(limits.cost_nanousd, ask.controls.max_cost_usd), deadline),
+        allowance,
         "hold" if services.sandbox.needed(contract) else route.stream,
         context,
         choice,
         companion,
         None if choice.climb_above is None else _doubts(route, ask, choice, choice.climb_above),
+        lookups,
+    )
+
+
+def _may_look_up(rule: ContextRule, ask: Ask, choice: Choice, allowance: Allowance) -> bool:
+    """Whether the models of this exchange may be offered the tool to look up what is left out."""
+    return (
+        rule.recall_tool
+        and ask.endpoint == "chat/completions"
+        and choice.together is None  # what two models say is compared, call by call
+        and recall.offers(recall.ROUNDS, allowance, ("answer",))
+        and recall.may_offer(ask.doc)
     )
 
 
@@ -131,17 +146,25 @@ def _parts(ask: Ask, counts: Counts | None) -> Mapping[str, int]:
 
 
 async def _context(
-    services: Services, ask: Ask, selected: Selected, model: str, owner: str | None, counts: Counts | None
+    services: Services,
+    ask: Ask,
+    selected: Selected,
+    model: str,
+    owner: str | None,
+    counts: Counts | None,
+    *,
+    lookups: int,
 ) -> Trimmed | None:
     """The messages that go to `model`, by the route's rule; None where they go as they came."""
     rule = selected.route.context
     card, output = selected.target(model).card, bound_of(ask.doc)
+    tool_tokens = recall_tokens(services.counter, card) if lookups and counts is not None else 0
     if rule.policy != "relevant" or counts is None:
         budget = rule.budget_tokens and in_our_tokens(services.counter, card, rule.budget_tokens)
-        return trim_context(replace(rule, budget_tokens=budget), ask.messages, counts)
+        return trim_context(replace(rule, budget_tokens=budget), ask.messages, counts, tool_tokens)
     total = sum(counts.messages) + counts.overhead
     continued = await services.conversations.trim(
-        selected.route, owner, ask.messages, counts.overhead, card, output, total
+        selected.route, owner, ask.messages, counts.overhead, card, output, total, tool_tokens
     )
     return None if continued is None else continued.trimmed
 

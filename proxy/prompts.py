@@ -15,7 +15,7 @@ from policies.relevant import trim
 from policies.room import most_prompt_tokens, required_parts, room
 from policies.route import ContextRule
 from policies.trimming import Trimmed, recent
-from proxy.conversations import in_our_tokens
+from proxy.conversations import in_our_tokens, recall_tokens
 from proxy.counters import HEAVY, Counter
 from proxy.exchange import Order
 from proxy.facts import bound_of
@@ -27,12 +27,21 @@ Messages = Sequence[Mapping[str, Any]]
 class Prompt:
     """The prompt of one exchange, for whichever model is asked."""
 
-    def __init__(self, counter: Counter, rule: ContextRule, ask: Ask, planned: Trimmed | None) -> None:
-        """`planned` is what the plan trimmed for the model that is asked first."""
+    def __init__(
+        self,
+        counter: Counter,
+        rule: ContextRule,
+        ask: Ask,
+        planned: Trimmed | None,
+        *,
+        recalls: bool = False,
+    ) -> None:
+        """`planned` is what the plan trimmed for the model that is asked first. `recalls`: what is left out may be looked up."""
         self._counter = counter
         self._rule = rule
         self._ask = ask
         self._planned = planned
+        self.recalls = recalls
         self._chat = ask.endpoint == "chat/completions"
         tools = ask.doc.get("tools")
         self._tools = tools if isinstance(tools, list) else ()
@@ -74,15 +83,23 @@ class Prompt:
             tail: Messages = ()
         else:
             sent = self._ask.messages if order.messages is None else order.messages
-            if (await self._counter.measure(sent, self._tools)).total <= most:
+            tool_tokens = planned.tool_tokens if planned is not None else 0
+            if (await self._counter.measure(sent, self._tools)).total + tool_tokens <= most:
                 return order
-            # A correction stands behind the conversation, and stays whole.
-            tail = sent[len(planned.messages if planned is not None and changed else self._ask.messages) :]
+            tail = self.tail_of(order)
         again = await self._trimmed(tail, card)
         if isinstance(again, Failure):
             return again
         self.context = self._by_call[order.number] = again
         return replace(order, messages=(*again.messages, *tail))
+
+    def tail_of(self, order: Order) -> Messages:
+        """What stands behind the conversation, and stays whole: a correction, what was looked up."""
+        planned = self._planned
+        if order.messages is None:
+            return ()
+        trimmed = planned is not None and planned.changed
+        return order.messages[len(planned.messages if planned and trimmed else self._ask.messages) :]
 
     def learn(self, number: int, card: ModelCard, usage: Usage) -> None:
         """What was reported of a prompt of plain text that went as it came tells how the model's tokens compare with ours."""
@@ -114,17 +131,21 @@ class Prompt:
         least = min(space.tokens, self._rule.budget_tokens or space.tokens)
         budgets = [in_our_tokens(self._counter, card, tokens) for tokens in (least, space.tokens)]
         heavy = sum(len(str(m.get("content", ""))) for m in self._ask.messages) > HEAVY
-        work = (counts, overhead, budgets)
+        work = (counts, overhead, budgets, recall_tokens(self._counter, card) if self.recalls else 0)
         again = await asyncio.to_thread(self._trim, *work) if heavy else self._trim(*work)
         return again if again.fits else self._too_long(counts, overhead, card)
 
-    def _trim(self, counts: Sequence[int], overhead: int, budgets: Sequence[int]) -> Trimmed:
+    def _trim(
+        self, counts: Sequence[int], overhead: int, budgets: Sequence[int], tool_tokens: int
+    ) -> Trimmed:
         messages = self._ask.messages
         for budget in budgets:
             if self._rule.policy == "recent":
-                trimmed = recent(messages, counts, budget, overhead_tokens=overhead)
+                trimmed = recent(messages, counts, budget, overhead_tokens=overhead, tool_tokens=tool_tokens)
             else:
-                trimmed = trim(messages, self._counter, budget, overhead_tokens=overhead)
+                trimmed = trim(
+                    messages, self._counter, budget, overhead_tokens=overhead, tool_tokens=tool_tokens
+                )
             if trimmed.fits:
                 break
         cached = 0 if self._planned is None else self._planned.cached_tokens_in

@@ -84,7 +84,7 @@ class Sandbox:
 
     async def judge(self, reply: Reply, contract: Contract, patch: Patch | None) -> Verdict:
         """What `policies.contract` says of `reply`; invalid where it does not say so in time."""
-        job = written(("judge", replace(reply, original=None), contract, patch))
+        job = written(("judge", replace(reply, original=None, recalls=None), contract, patch))
         try:
             verdict = read_back(
                 await self._asked(job, DEADLINE_S), {c.version: c for c in _schemas_of(contract)}

@@ -13,7 +13,7 @@ from proxy.stores.tables import MIGRATIONS
 from proxy.telemetry import Telemetry
 from proxy.wire.ask import read_ask
 from proxy.wire.errors import ApiError
-from tests.proxy.scripted import Upstream, proxy
+from tests.proxy.scripted import Upstream, proxy, reply
 
 ROOT = pathlib.Path(__file__).parents[1]
 PAGES = sorted([ROOT / "README.md", ROOT / "CONTRIBUTING.md", *ROOT.glob("docs/*.md")])
@@ -106,15 +106,24 @@ async def sent_by_the_proxy() -> set[str]:
     """Names of the headers that replies of every kind carry, without those of HTTP itself."""
     found: set[str] = set()
     busy = aiohttp.web.json_response({"error": {"message": "busy"}}, status=429, headers={"retry-after": "9"})
-    script = {
+    function = {"name": "recall_context", "arguments": '{"query": "how old"}'}
+    look_up = reply(None, tool_calls=[{"id": "c", "type": "function", "function": function}])
+    script: dict[str, object] = {
         "default": "hello",
         "age": '```json\n{"age": 7}\n```',
         "short": "hello",
         "raw": "no",
         "nope": "hello",
         "busy": busy,
+        "looks": [look_up, "hello"],
     }
-    async with Upstream("hello").running() as upstream, proxy(upstream) as app, aiohttp.ClientSession() as s:
+    models = "  able: {provider: up, can: [tools]}\n"
+    routes = "  looks: {ladder: [able], context: {policy: recent, budget_tokens: 200, recall_tool: true}}\n"
+    async with (
+        Upstream("hello").running() as upstream,
+        proxy(upstream, models=models, routes=routes) as app,
+        aiohttp.ClientSession() as s,
+    ):
 
         async def post(path, **body):
             async with s.post(app.url + path, json={"messages": USER * 30} | body) as r:
@@ -122,8 +131,8 @@ async def sent_by_the_proxy() -> set[str]:
                 found.update(name.lower() for name in r.headers)
 
         for route, answer in script.items():
-            upstream.script = [answer]
             for stream in (False, True):
+                upstream.script = list(answer) if isinstance(answer, list) else [answer]
                 await post("/v1/chat/completions", model="mini" if route == "busy" else route, stream=stream)
         upstream.script = ["{}"]
         await post("/v1/files", model="mini")

@@ -7,12 +7,13 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from policies import recall
 from policies.plan import Counts
 from policies.route import Route
 from policies.routing import choose, explain
 from policies.trim_report import render_trim
 from proxy.config import ConfigRefused, load, render_problems
-from proxy.conversations import Conversations
+from proxy.conversations import Conversations, recall_tokens
 from proxy.counters import Counter
 from proxy.facts import bound_of, gather
 from proxy.selection import Selected, select
@@ -70,8 +71,16 @@ async def _decided(what: str, ask: Ask, selected: Selected) -> str:
     counts = Counts(counted.messages, counted.tools + counted.overhead)
     if what == "explain":
         return explain(choose(route, gather(route, ask, selected, counts, {})))
+    offers = route.context.recall_tool and recall.may_offer(ask.doc)
     continued = await Conversations(counter).trim(
-        route, None, ask.messages, counts.overhead, card, bound_of(ask.doc), counted.total
+        route,
+        None,
+        ask.messages,
+        counts.overhead,
+        card,
+        bound_of(ask.doc),
+        counted.total,
+        recall_tokens(counter, card) if offers else 0,
     )
     if continued is None:
         return (

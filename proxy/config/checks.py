@@ -336,13 +336,14 @@ class Checks:
     def _contexts(self) -> None:
         for name, route in self._entries("routes"):
             context = route.get("context")
-            if (
-                isinstance(context, dict)
-                and "budget_tokens" in context
-                and context.get("policy", "off") == "off"
-            ):
+            idle = [
+                field
+                for field in ("budget_tokens", "recall_tool")
+                if isinstance(context, dict) and context.get(field) and context.get("policy", "off") == "off"
+            ]
+            if idle:
                 self._found.refuse(
-                    ("routes", name, "context", "budget_tokens"),
+                    ("routes", name, "context", idle[0]),
                     "has no effect while policy is off",
                     at_name=True,
                     expected="policy: recent or relevant beside it",

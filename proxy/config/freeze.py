@@ -183,6 +183,7 @@ def _context(given: ContextModel) -> ContextRule:
         keep_s=given.keep_s,
         mask_results_after=given.mask_results_after,
         summary=None if summary is None else SummaryRule(summary.model, summary.max_tokens),
+        recall_tool=given.recall_tool,
     )
 
 

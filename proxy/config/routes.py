@@ -93,6 +93,10 @@ class ContextModel(StrictModel):
         default=None,
         description="With `relevant`: what is left out is summarised in the background, for the next time the prompt is shortened. Absent: off.",
     )
+    recall_tool: bool = Field(
+        default=_CONTEXT.recall_tool,
+        description="Models that can use tools are offered one more, `recall_context`, where something was left out: what they look up with it is answered by the proxy, and the client never sees it. Each look-up is a further call to the model.",
+    )
 
 
 class LimitsModel(StrictModel):

@@ -5,6 +5,7 @@ from urllib.parse import urlsplit
 
 from policies import book
 from policies.cards import ModelCard
+from policies.recall import able
 from policies.route import Route
 from proxy.config.checks import is_loopback
 from proxy.snapshot import Key, Provider, Snapshot
@@ -99,6 +100,8 @@ def _route_warnings(snapshot: Snapshot, route: Route) -> Iterator[str]:
             yield f"route {route.name}: {alias} takes {card.window_tokens} tokens, less than context.budget_tokens"
         if card and card.price is None and route.limits.cost_nanousd is not None:
             yield f"route {route.name}: limits.cost_usd cannot count {alias}, which is unpriced"
+        if card and route.context.recall_tool and not able(card):
+            yield f"route {route.name}: {alias} is not known to take tools: it is not offered context.recall_tool"
     if len(set(route.ladder)) < len(route.ladder):
         yield f"route {route.name}: a model stands twice in its ladder"
 
@@ -156,7 +159,7 @@ def _route(route: Route) -> tuple[str, ...]:
         route.schema or "-",
         ", ".join(steps),
         route.stream,
-        context.policy + budget,
+        context.policy + budget + (" recall" if context.recall_tool else ""),
         ", ".join(bounds),
     )
 

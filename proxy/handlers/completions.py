@@ -105,7 +105,7 @@ async def _exchange(
         contract=plan.contract,
         rules=rules,
         compared=plan.companion is not None or plan.doubts is not None or compares(selected.route),
-        prompt=Prompt(services.counter, selected.route.context, ask, plan.context),
+        prompt=Prompt(services.counter, selected.route.context, ask, plan.context, recalls=plan.lookups > 0),
         hedged_within=plan.allowance if plan.companion is None else None,
     )
     if listener is not None:

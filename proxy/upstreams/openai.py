@@ -5,11 +5,12 @@ DeepSeek, and Gemini's and Anthropic's compatible endpoints differ in base URL, 
 """
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 from urllib.parse import urlencode
 
-from policies.chat import Failure, Reply, Usage
+from policies.chat import Failure, Recalls, Reply, Usage
 from policies.ladder import Attempt
 from policies.money import usage_of
 from proxy.estimates import Estimate
@@ -36,8 +37,9 @@ from proxy.wire.chat import (
     read_reply,
 )
 from proxy.wire.errors import complete_error_body
+from proxy.wire.recalls import GoingOn, RecallFilter
 from proxy.wire.responses import read_response
-from proxy.wire.sse import Splitter, TooLong, frame
+from proxy.wire.sse import DONE, Splitter, TooLong, frame
 from proxy.wire.untool import untool
 from schemas.families import FamilyName
 
@@ -146,8 +148,11 @@ class ChatCall:
         as_tool: bool = False,
         added: Sequence[str] = (),
         ceiling: int | None = None,
+        recalls: RecallFilter | None = None,
+        going_on: GoingOn | None = None,
         estimate: Estimate,
     ) -> None:
+        """`recalls` takes out what is ours of the answer, `going_on` makes it one with what the client was told."""
         self._upstream = upstream
         self._endpoint = endpoint
         self._body = body
@@ -157,10 +162,12 @@ class ChatCall:
         self._as_tool = as_tool
         self._added = added
         self._ceiling = ceiling
+        self._recalls = recalls
+        self._going_on = going_on
         self._estimate = estimate
         self.model = model
         self.number = number
-        self._gathered = Accumulator(keep_text=keep_text)
+        self._gathered = Accumulator(keep_text=keep_text or recalls is not None)
         self._response: Response | None = None
         self._received: Pieces | None = None
         self._events: _Events | None = None
@@ -178,7 +185,7 @@ class ChatCall:
         self.usage_event: bytes | None = None
         self.cut = False
         """Whether we ended the stream because its budget was used up."""
-        self.head: dict[str, Any] | None = None
+        self.head: Mapping[str, Any] | None = None if going_on is None else going_on.head
         """What all events of a stream share: id and the like."""
         self.on_answer: Callable[[float], None] | None = None
         """Is told when the first byte of an answer has come."""
@@ -269,6 +276,8 @@ class ChatCall:
     def _read_whole(self, body: bytes) -> Reply | Failure:
         """The reply in a body with status 200. Some servers say their errors there, too. Raises Unreadable."""
         read = read_response if self._endpoint == "responses" else read_reply
+        if self._recalls is not None:
+            body = self._without_recalls(body)
         reply = read(dump(untool(read_object(body))) if self._as_tool else body)
         assert isinstance(reply.original, Whole)
         self._gathered.usage = reply.usage
@@ -278,6 +287,12 @@ class ChatCall:
         if not reply.choices and self._endpoint in _WITH_CHOICES:
             return Failure("malformed", "The upstream's answer holds no choices.", retryable=True)
         return reply
+
+    def _without_recalls(self, body: bytes) -> bytes:
+        """A whole answer without the calls that are ours; byte for byte as it came where it has none."""
+        assert self._recalls is not None
+        doc = self._recalls.whole(read_object(body))
+        return body if self._recalls.found is None else dump(doc)
 
     def _stopped(self, *, whole: bool) -> None:
         """The upstream's stream ended without its end marker."""
@@ -294,11 +309,18 @@ class ChatCall:
         for data in events:
             if self._as_tool and data.startswith(b"{"):
                 data = dump(untool(read_object(data)))  # noqa: PLW2901  as the client asked for it
+            if self._recalls is not None and data.strip() != DONE:
+                kept = self._recalls.event(read_object(data))
+                if kept is None:
+                    continue
+                data = dump(kept)  # noqa: PLW2901  what is ours is not the client's to see
             chunk = self._gathered.feed(data)
             if self.head is None and chunk.doc is not None:
                 self.head = {k: chunk.doc[k] for k in _HEAD if k in chunk.doc}
             if chunk.error or chunk.done:
                 return pieces, chunk
+            if self._going_on is not None:
+                data = dump(self._going_on.event(read_object(data)))  # noqa: PLW2901  one answer for the client
             if chunk.usage_only:
                 self.usage_event = data  # sent last, with what the exchange cost, if the client asked for it
                 continue
@@ -323,7 +345,7 @@ class ChatCall:
         """End a stream that has used up what its budget had left, and say so in OpenAI's words: `length`."""
         response.abort()
         choice = {"index": 0, "delta": {}, "finish_reason": "length"}
-        data = dump((self.head or {}) | {"choices": [choice]})
+        data = dump({**(self.head or {}), "choices": [choice]})
         self._gathered.feed(data)
         self.last_event = data
         self.cut = True
@@ -355,11 +377,18 @@ class ChatCall:
 
     def result(self) -> Reply | Failure:
         """What came of the call."""
-        return self._result
+        if self._recalls is None or isinstance(self._result, Failure):
+            return self._result
+        return replace(self._result, recalls=self._found)
 
     def so_far(self) -> Reply:
         """What was gathered until now."""
         return self._gathered.reply(None)
+
+    @property
+    def _found(self) -> Recalls | None:
+        """What the model wants to look up so far."""
+        return None if self._recalls is None else self._recalls.found
 
     def usage(self) -> Usage | None:
         """Tokens spent: reported, else estimated, also of what failed or was given up. None where none were."""
@@ -373,6 +402,7 @@ class ChatCall:
         gathered, result = self._gathered, self._result
         if isinstance(result, Reply) and not gathered.by_token:
             calls = [call.arguments for choice in result.choices for call in choice.tool_calls]
+            calls += [call.arguments for call in found.calls] if (found := self._found) else []
             texts = [*(choice.text for choice in result.choices if choice.text), *calls]
             if any(texts):
                 return self._estimate.texts(texts)

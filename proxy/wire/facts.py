@@ -37,6 +37,8 @@ def at_end(outcome: Outcome) -> Headers:
         ("x-tailrace-cost-usd", cost_text(outcome)),
         ("x-tailrace-saved-usd", saved_text(outcome)),
     ]
+    if looked_up := recalls(outcome):
+        headers.append(("x-tailrace-recalls", str(looked_up)))
     if last.verdict.changes:
         headers.append(("x-tailrace-repairs", ",".join(repairs(last))))
     return headers + _context(plan)
@@ -51,6 +53,11 @@ def _context(plan: Plan) -> Headers:
         text += f";net={context.net_tokens:.0f}"
     kept = [] if plan.record is None else [("x-tailrace-context-record", plan.record)]
     return [("x-tailrace-context", text), *kept]
+
+
+def recalls(outcome: Outcome) -> int:
+    """How often the model looked up what was left out of its prompt, and was asked again with what was found."""
+    return sum(attempt.purpose == "recall" for attempt in outcome.history)
 
 
 def schema_word(outcome: Outcome) -> str:
@@ -100,6 +107,7 @@ def saved_text(outcome: Outcome) -> str:
 
 def in_short(outcome: Outcome) -> dict[str, Any]:
     """The headers' facts as an object."""
+    looked_up = recalls(outcome)
     return {
         "route": outcome.plan.route,
         "model": outcome.last.model,
@@ -108,6 +116,7 @@ def in_short(outcome: Outcome) -> dict[str, Any]:
         "repairs": repairs(outcome.last),
         "cost_usd": cost_text(outcome),
         "saved_usd": saved_text(outcome),
+        **({"recalls": looked_up} if looked_up else {}),
     }
 
 
@@ -196,6 +205,9 @@ def error_of(outcome: Outcome, *, retried: bool) -> ApiError:
             "The answer turned out not to be valid, and the corrected one contradicts what was delivered."
         )
         return ApiError(422, message, "schema_unsatisfied", type="schema_error")
+    if end.reason == "allowance":
+        message = f"The model looked up what had been left out of its prompt, and had not answered yet: {end.detail}."
+        return ApiError(502, message, "upstream_error", type="upstream_error", headers=NO_RETRY)
     if end.reason != "schema":
         failures = [a.failure for a in reversed(outcome.history) if a.failure is not None]
         # What an upstream said tells more than that the last model was too small to be asked.

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from policies.allowance import Allowance
-from policies.chat import Failure, Reply
+from policies.chat import Choice, Failure, Recalls, Reply, ToolCall
 from policies.contract import CUT, Verdict
 from policies.ladder import MAX_WAIT_S, Accept, Again, Attempt, GiveUp, Rung, next_step
 from policies.route import Repair
@@ -30,6 +30,14 @@ def failed(model="mini", retryable=True, **rest):
     return Attempt(1, model, "answer", failure=Failure("connect", "x", retryable=retryable, **rest))
 
 
+LOOKED = Recalls((ToolCall("c", "recall_context", "{}"),), {})
+
+
+def looked(purpose="answer", *calls):
+    reply = Reply((Choice(0, None, "stop", calls),), None, recalls=LOOKED)
+    return Attempt(1, "mini", purpose, reply=reply, cost_nanousd=10)
+
+
 def aside(attempt):
     return replace(attempt, set_aside="disagreement")
 
@@ -45,6 +53,27 @@ ROWS = [
     ("exempt-is-accepted", [ok(kind="exempt")], {}, Accept()),
     ("no-contract-is-accepted", [ok(kind="none")], {}, Accept()),
     ("invalid-is-asked-again", [bad()], {}, Again("mini", "reask")),
+    ("a-look-up-is-answered", [looked()], {}, Again("mini", "recall")),
+    ("a-second-look-up-too", [looked(), looked("recall")], {}, Again("mini", "recall")),
+    (
+        "with-a-call-of-the-clients-it-is-an-answer",
+        [looked("answer", ToolCall("d", "own", "{}"))],
+        {},
+        Accept(),
+    ),
+    ("a-look-up-is-no-answer-that-was-wrong", [looked(), bad()], {}, Again("mini", "reask")),
+    (
+        "a-look-up-needs-an-attempt",
+        [looked()],
+        {"allowance": Allowance(attempts=1)},
+        GiveUp("allowance", "all 1 attempts are used up (limits.attempts)"),
+    ),
+    (
+        "a-look-up-needs-money",
+        [looked()],
+        {"allowance": Allowance(cost_nanousd=10)},
+        GiveUp("allowance", "the cost limit is reached (limits.cost_usd)"),
+    ),
     ("asked-again-and-invalid-climbs", [bad(), bad(problem=MISSING)], {}, Again("big", "escalate")),
     ("same-problem-twice-climbs", [bad(), bad()], {"repair": Repair(reask=9)}, Again("big", "escalate")),
     (
@@ -100,7 +129,8 @@ ROWS = [
 
 @pytest.mark.parametrize(("history", "rules", "step"), [r[1:] for r in ROWS], ids=[r[0] for r in ROWS])
 def test_next_step(history, rules, step):
-    assert next_step(RUNGS, rules.get("repair", Repair()), Allowance(attempts=9), history, 0.0) == step
+    allowance = rules.get("allowance", Allowance(attempts=9))
+    assert next_step(RUNGS, rules.get("repair", Repair()), allowance, history, 0.0) == step
 
 
 LIMITS = [

@@ -55,6 +55,13 @@ def spent(
             id="a-re-ask-is-taken-off-and-its-longer-prompt-is-not-the-clients",
         ),
         pytest.param(
+            [spent(prompt=600, out=20, price=BIG), spent("recall", prompt=800, price=BIG)],
+            1,
+            500,
+            Saved(trimming=5_000_000 - 6_800_000 - 2_000_000),
+            id="looking-up-what-was-dropped-is-taken-off-what-that-saved",
+        ),
+        pytest.param(
             [spent("summary", prompt=600, out=50), spent(price=BIG)],
             1,
             500,

@@ -593,3 +593,11 @@ async def test_the_clients_own_cost_limit_stops_the_ladder(app, upstream):
     with pytest.raises(openai.UnprocessableEntityError, match=r"limits\.cost_usd"):
         await ask(app, "age", extra_headers={"x-tailrace-max-cost-usd": "0.00003"})
     assert len(upstream.seen) == 2
+
+
+async def test_an_invalid_answer_that_passed_already_ends_in_an_honest_error(upstream):
+    upstream.script = [INVALID]
+    async with proxy(upstream, routes="  passing: {ladder: [mini, big], schema: age, stream: pass}\n") as app:
+        with pytest.raises(openai.APIError, match="part of the answer was already delivered"):
+            await read_stream(app, "passing")
+    assert len(upstream.seen) == 1

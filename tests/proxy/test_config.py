@@ -198,6 +198,12 @@ BROKEN = {
             "t.yaml:11:33: routes.a.context.summary: has an effect with one policy only (expected policy: relevant beside it)"
         ],
     ),
+    "recall-tool-without-a-policy": (
+        "routes:\n  a: {ladder: [mini], context: {recall_tool: true}}\n  b: {ladder: [mini], context: {recall_tool: false}}\n",
+        [
+            "t.yaml:11:33: routes.a.context.recall_tool: has no effect while policy is off (expected policy: recent or relevant beside it)"
+        ],
+    ),
     "context-budget-without-a-policy": (
         "routes:\n  a: {ladder: [mini], context: {budget_tokens: 10}}\n",
         [
@@ -843,7 +849,7 @@ def test_check_warns_of_an_open_proxy_and_of_keys_without_encryption():
         read("""\
         providers: {p: {base_url: http://far.example, api_key: $KEY, dialect: anthropic}}
         models: {m: {provider: p, window_tokens: 100}, n: {provider: p, window_tokens: 10}}
-        routes: {default: {ladder: [m, n], context: {policy: recent, budget_tokens: 50}}}
+        routes: {default: {ladder: [m, n], context: {policy: recent, budget_tokens: 50, recall_tool: true}}}
         """)
     )
     for warning in (
@@ -851,6 +857,7 @@ def test_check_warns_of_an_open_proxy_and_of_keys_without_encryption():
         "provider p: its key travels unencrypted",
         "provider p: this version cannot call the dialect anthropic yet",
         "route default: n takes 10 tokens, less than context.budget_tokens",
+        "route default: m is not known to take tools: it is not offered context.recall_tool",
     ):
         assert warning in shown
 
