@@ -63,6 +63,19 @@ def learn(tally: Tally, outcome: Outcome, now_s: float, half_life_s: float = HAL
     )
 
 
+def together(*tallies: Tally, half_life_s: float = HALF_LIFE_S) -> Tally:
+    """What several have counted apart, as one would have counted it: fading is linear, so that nothing is lost."""
+    latest = max((tally.stamp_s for tally in tallies if tally.n), default=0.0)
+    good = bad = calls = output = 0.0
+    for tally in tallies:
+        keep = 0.5 ** ((latest - tally.stamp_s) / half_life_s) if tally.n else 0.0
+        good += tally.good * keep
+        bad += tally.bad * keep
+        calls += tally.calls * keep
+        output += tally.output_tokens * keep
+    return Tally(good, bad, calls, output, latest)
+
+
 def pooled(tallies: Mapping[tuple[str, str], Tally], step: str, model: str) -> Evidence:
     """What is to be expected of `model` at `step`, leaning on the model's other steps where its own are few."""
     own = tallies.get((step, model), Tally())

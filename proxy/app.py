@@ -9,6 +9,7 @@ import threading
 import time
 import traceback
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 
 from proxy import edges, registrations, serving
@@ -36,7 +37,7 @@ from proxy.serving.server import Server
 from proxy.shared_series import Share
 from proxy.snapshot import Snapshot
 from proxy.stores import open_limiter, open_store
-from proxy.stores.base import Store, StoreRefused
+from proxy.stores.base import Store, StoreError, StoreRefused
 from proxy.tasks import Tasks
 from proxy.telemetry import Telemetry
 from proxy.upstreams.pool import Pool
@@ -114,9 +115,11 @@ class App:
         )
         telemetry.know(self._snapshot.models)
         self.services.outcomes = OutcomeLog(self._snapshot.store if self._store is None else "memory:")
-        self.services.learning = Learning(Drifts(telemetry.drifted))
+        place = 0 if self._share is None else self._share.place
+        worker = f"{self._snapshot.server.port}.{place}"
+        self.services.learning = Learning(Drifts(telemetry.drifted), worker)
         self.services.learning.drifts.begin(self._snapshot.routes)
-        await self.services.learning.load(store, tuple(self._snapshot.routes))
+        await self.services.learning.load(store)
         self.services.tasks.spawn(self._keep_learned(), name="save what was learned")
         await refresh(self.services)
         self.services.tasks.spawn(keep_forgetting(self.services), name="contexts whose time has come")
@@ -197,6 +200,9 @@ class App:
         while True:
             await asyncio.sleep(SAVE_S)
             await self.services.learning.save(self.services.store)
+            if self._share is not None:
+                with suppress(StoreError):  # what is known holds until the store can be read again
+                    await self.services.learning.refresh(self.services.store)
             await self.services.outcomes.save()
 
     async def close(self) -> None:

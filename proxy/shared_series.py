@@ -21,6 +21,7 @@ class Share:
     """One worker's view of all workers' metrics."""
 
     def __init__(self, folder: Path, place: int) -> None:
+        self.place = place
         self._folder = folder
         self._own = folder / f"{place}.json"
         self._before: dict[str, Told] = {}

@@ -351,8 +351,14 @@ class Notes(Protocol):
     async def put_note(self, name: str, value: Any) -> None:
         """Keep `value` (JSON) under `name`; None takes it away."""
 
+    async def add_note(self, name: str, value: Any) -> bool:
+        """Keep `value` under `name`; False where there is one already, which stays, whoever of several processes made it."""
+
     async def note(self, name: str) -> Any:
         """The value kept under `name`, or None."""
+
+    async def notes(self, prefix: str, limit: int = 1000) -> Mapping[str, Any]:
+        """The values whose names begin with `prefix`, by name, at most `limit`."""
 
 
 class Store(Ledger, Registry, Keys, Contexts, Notes, Protocol):

@@ -178,6 +178,16 @@ class MemoryStore:
         else:
             self._notes[name] = json.dumps(value)
 
+    async def add_note(self, name: str, value: Any) -> bool:
+        if name in self._notes:
+            return False
+        self._notes[name] = json.dumps(value)
+        return True
+
+    async def notes(self, prefix: str, limit: int = 1000) -> Mapping[str, Any]:
+        names = sorted(name for name in self._notes if name.startswith(prefix))
+        return {name: json.loads(self._notes[name]) for name in names[:limit]}
+
     async def note(self, name: str) -> Any:
         return json.loads(self._notes[name]) if name in self._notes else None
 

@@ -304,6 +304,21 @@ class SqliteStore:
         text = json.dumps(value)
         await self._write(lambda c: c.execute("INSERT OR REPLACE INTO notes VALUES (?, ?)", (name, text)))
 
+    async def add_note(self, name: str, value: Any) -> bool:
+        text = json.dumps(value)
+        sql = "INSERT INTO notes VALUES (?, ?) ON CONFLICT DO NOTHING"
+        return await self._write(lambda c: c.execute(sql, (name, text)).rowcount > 0)
+
+    async def notes(self, prefix: str, limit: int = 1000) -> Mapping[str, Any]:
+        after = prefix[:-1] + chr(ord(prefix[-1]) + 1)
+        sql = "SELECT name, value FROM notes WHERE name >= ? AND name < ? ORDER BY name LIMIT ?"
+
+        def read(connection: sqlite3.Connection) -> dict[str, Any]:  # decoded here too: they may be large
+            found = connection.execute(sql, (prefix, after, limit))
+            return {name: json.loads(value) for name, value in found}
+
+        return await self._read(read)
+
     async def note(self, name: str) -> Any:
         found = await self._read(
             lambda c: c.execute("SELECT value FROM notes WHERE name = ?", (name,)).fetchone()

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from policies.posteriors import HALF_LIFE_S, Drift, Outcome, Tally, drifted, learn, pooled, watch
+from policies.posteriors import HALF_LIFE_S, Drift, Outcome, Tally, drifted, learn, pooled, together, watch
 
 
 def tally(good, bad, **known):
@@ -19,6 +19,18 @@ def test_an_old_outcome_counts_half_after_the_half_life():
 def test_a_late_outcome_does_not_bring_the_past_back():
     seen = learn(learn(Tally(), Outcome(good=True), 1000.0), Outcome(good=True), 500.0)
     assert (seen.good, seen.stamp_s) == (2.0, 1000.0)
+
+
+@given(st.lists(st.tuples(st.booleans(), st.floats(0, 1e6), st.integers(0, 2)), max_size=30))
+def test_counts_of_several_are_together_what_one_would_have_counted(outcomes):
+    alone, parts, now = Tally(), [Tally()] * 3, 0.0
+    for good, wait, worker in outcomes:
+        now += wait
+        alone = learn(alone, Outcome(good=good), now)
+        parts[worker] = learn(parts[worker], Outcome(good=good), now)
+    found = together(*parts)
+    assert (found.good, found.bad) == pytest.approx((alone.good, alone.bad))
+    assert (found.calls, found.stamp_s) == pytest.approx((alone.calls, alone.stamp_s if outcomes else 0.0))
 
 
 def test_nothing_known_is_an_even_chance_with_no_weight():

@@ -261,6 +261,45 @@ async def test_feedback_teaches_and_is_given_once_by_whose_exchange_it_was():
             assert (before.n, after.n) == (1, pytest.approx(2, abs=1e-3))
 
 
+async def test_feedback_reaches_any_worker_and_counts_once(tmp_path):
+    config = f"store: 'sqlite:///{tmp_path}/ledger.db'"
+    async with Upstream(by_model({"mini": "no", "big": '{"age": 7}'})).running() as upstream:
+        text = config_text(upstream.url, routes=LEARN).replace('store: "memory:"', config)
+        text = text.replace("server: {", "server: {workers: 2, ")
+        apps = []
+        for _ in range(2):
+            app = App(loads(text, name="test", environ={}, base_dir="."), environ={})
+            await app.start()
+            host, port = await app.listen("127.0.0.1", 0)
+            app.url = f"http://{host}:{port}"
+            app.client = AsyncOpenAI(base_url=f"{app.url}/v1", api_key="x", max_retries=0, timeout=10)
+            apps.append(app)
+        try:
+            _, headers, _ = await ask(apps[0], "learn", extra_body={"tailrace": {"step": "read"}})
+            _, plain, _ = await ask(apps[0], "open")
+            statuses = []
+            async with aiohttp.ClientSession() as client:
+                for app, name in (
+                    (apps[1], headers["x-tailrace-request-id"]),
+                    (apps[0], headers["x-tailrace-request-id"]),
+                    (apps[1], plain["x-tailrace-request-id"]),
+                    (apps[1], "req_0"),
+                    (apps[1], "\ud800" * 2),
+                ):
+                    said = {"request_id": name, "correct": True}
+                    async with client.post(f"{app.url}/v1/feedback", json=said) as answer:
+                        statuses.append(answer.status)
+            assert statuses[:4] == [200, 404, 404, 404]
+            assert statuses[4] in (400, 404)
+            known = apps[1].services.learning.of("learn", {"big": "big", "mini": "mini"})["read"]
+            assert (known["big"].n, known["mini"].n) == (1, 0)
+        finally:
+            for app in apps:
+                await app.client.close()
+                await app.drain()
+                await app.close()
+
+
 async def test_what_was_learned_survives_a_restart(tmp_path):
     config = f"store: 'sqlite:///{tmp_path}/ledger.db'"
     async with Upstream(by_model({"mini": '{"age": 7}'})).running() as upstream:

@@ -352,6 +352,20 @@ async def test_notes_hold_json_until_taken_away(store):
     assert await store.note("demo") is None
 
 
+async def test_a_note_that_is_added_stays_as_it_was_first(store):
+    assert await store.add_note("said/a", 1)
+    assert not await store.add_note("said/a", 2)
+    assert await store.note("said/a") == 1
+
+
+async def test_notes_are_listed_by_how_their_names_begin(store):
+    for name in ("routing/1/a", "routing/1/b", "routing/2/a", "routinh", "routing", "é"):
+        await store.put_note(name, {"of": name})
+    assert list(await store.notes("routing/")) == ["routing/1/a", "routing/1/b", "routing/2/a"]
+    assert await store.notes("routing/1/") == {n: {"of": n} for n in ("routing/1/a", "routing/1/b")}
+    assert list(await store.notes("routing/", limit=2)) == ["routing/1/a", "routing/1/b"]
+
+
 class LedgerMachine(RuleBasedStateMachine):
     """A store on a disk, closed and opened again at will, tells the same as the one in memory."""
 
