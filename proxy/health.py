@@ -15,7 +15,7 @@ from cachetools import LRUCache
 
 from policies import balance, breaker, budget
 from policies.balance import Load, Standing
-from policies.breaker import CLOSED, Breaker
+from policies.breaker import CLOSED, Breaker, BreakerRule
 from policies.budget import RetryBudget
 from policies.cards import Deployment, ModelCard
 from policies.chat import Failure
@@ -46,14 +46,18 @@ class Ticket:
 class Health:
     """`changed` is told of each change of a breaker's state: alias, state, which deployment.
 
-    `chance` gives numbers from [0, 1): which deployments are compared hangs on them.
+    `chance` gives numbers from [0, 1): which deployments are compared hangs on them. `rule` is when breakers open.
     """
 
     def __init__(
-        self, changed: Callable[[str, State, str], None], chance: Callable[[], float] = random.random
+        self,
+        changed: Callable[[str, State, str], None],
+        chance: Callable[[], float] = random.random,
+        rule: BreakerRule = breaker.STANDARD,
     ) -> None:
         self._changed = changed
         self._chance = chance
+        self._rule = rule
         self._breakers: LRUCache[Key, Breaker] = LRUCache(MAX_BREAKERS)
         self._ill: dict[Key, tuple[str, str]] = {}
         """Breakers that are not closed, with the alias and deployment of their model."""
@@ -67,7 +71,7 @@ class Health:
         key = (card.provider, name)
         probe = False
         if card.breaker:
-            admission = breaker.admit(self._breakers.get(key, CLOSED), now_s)
+            admission = breaker.admit(self._breakers.get(key, CLOSED), now_s, self._rule)
             if not admission.allowed:
                 return _left_alone(admission.retry_after_s)
             probe = admission.probe
@@ -96,7 +100,7 @@ class Health:
             after = breaker.release(before, now_s=now_s, probe=ticket.probe)
         else:
             ok = failure is None or not breaker.counts(failure)
-            after = breaker.record(before, ok=ok, now_s=now_s, probe=ticket.probe)
+            after = breaker.record(before, ok=ok, now_s=now_s, probe=ticket.probe, rule=self._rule)
             if failure is not None and asks_for_rest(failure):
                 self._rests[key] = rested(self._rests.get(key), failure, now_s)
             elif failure is None and self._rests:
