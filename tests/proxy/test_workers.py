@@ -1,6 +1,8 @@
 """Several workers on one port: `python -m proxy serve` with `server.workers`, and signals."""
 
 import http.client
+import http.server
+import json
 import os
 import pathlib
 import re
@@ -9,6 +11,7 @@ import subprocess
 import sys
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -61,11 +64,11 @@ class Serving:
         number = self.process.pid
         return {int(n) for n in pathlib.Path(f"/proc/{number}/task/{number}/children").read_text().split()}
 
-    def get(self, path="/healthz", method="GET", body=None):
+    def get(self, path="/healthz", method="GET", body=None, headers=None):
         """One request on a connection of its own; its status and body."""
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=10)
         try:
-            connection.request(method, path, body)
+            connection.request(method, path, body, headers or {})
             reply = connection.getresponse()
             return reply.status, reply.read().decode()
         finally:
@@ -82,8 +85,8 @@ def serve(tmp_path):
     """Serves a configuration; ends with the test."""
     started = []
 
-    def start():
-        started.append(Serving(tmp_path, config()))
+    def start(text=None):
+        started.append(Serving(tmp_path, text or config()))
         return started[-1]
 
     yield start
@@ -123,6 +126,79 @@ def test_what_is_registered_with_one_worker_is_soon_known_to_all(serve):
     until(lambda: {serving.get("/v1/schemas/age")[0] for _ in range(20)} == {200})
     assert serving.get("/v1/schemas/age", "DELETE")[0] == 200
     until(lambda: {serving.get("/v1/schemas/age")[0] for _ in range(20)} == {404})
+    assert serving.end() == 0
+
+
+class Slow(http.server.BaseHTTPRequestHandler):
+    """A model that takes its time, and writes as many tokens as it may."""
+
+    protocol_version = "HTTP/1.1"
+
+    def do_POST(self):
+        asked = json.loads(self.rfile.read(int(self.headers["content-length"])))
+        self.server.asked.append(asked)
+        time.sleep(0.3)
+        choice = {"index": 0, "message": {"role": "assistant", "content": "x"}, "finish_reason": "length"}
+        usage = {"prompt_tokens": 10, "completion_tokens": asked["max_tokens"], "total_tokens": 110}
+        body = json.dumps({"object": "chat.completion", "choices": [choice], "usage": usage}).encode()
+        self.send_response(200)
+        self.send_header("content-type", "application/json")
+        self.send_header("content-length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_):
+        pass
+
+
+@pytest.fixture
+def slow_model():
+    """An upstream; `asked` are the requests that it got."""
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Slow)
+    server.asked, server.daemon_threads = [], True
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    yield server
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def test_sixty_four_requests_against_a_budget_for_ten_let_ten_through_two_workers(serve, slow_model):
+    """Each may cost 0.001 USD and does; all of them come before the first is answered, to both processes."""
+    text = config().replace("http://127.0.0.1:9/v1", f"http://127.0.0.1:{slow_model.server_port}/v1")
+    text = text.replace("input: 1, output: 2", "input: 0, output: 10")
+    serving = serve(
+        text + "keys: [{name: team, key: sk-team, admin: true, budget: {usd: 0.01, per: total}}]\n"
+    )
+    key = {"authorization": "Bearer sk-team"}
+    body = json.dumps({"messages": [{"role": "user", "content": "hi"}], "max_tokens": 100})
+    all_there = threading.Barrier(64)
+
+    def ask(_):
+        all_there.wait()
+        return serving.get("/v1/chat/completions", "POST", body, key | {"content-type": "application/json"})
+
+    with ThreadPoolExecutor(64) as threads:
+        answers = list(threads.map(ask, range(64)))
+    statuses = [status for status, _ in answers]
+    assert (statuses.count(200), statuses.count(429)) == (10, 54)
+    assert {json.loads(said)["error"]["code"] for status, said in answers if status == 429} == {
+        "insufficient_quota"
+    }
+    assert len(slow_model.asked) == 10
+
+    def spent():
+        total = json.loads(serving.get("/v1/usage", headers=key)[1])["total"]
+        return total["attempts"], float(total["cost_usd"])
+
+    until(lambda: spent() == (10, 0.01))
+
+    def counted():
+        lines = serving.get("/metrics", headers=key)[1].splitlines()
+        return sum(float(line.split()[-1]) for line in lines if line.startswith("tailrace_attempts_total{"))
+
+    until(lambda: counted() == 10)
     assert serving.end() == 0
 
 
