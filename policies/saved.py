@@ -68,7 +68,8 @@ def saved(
 
     `answer` is the index of the attempt that wrote the delivered text (where patches were laid over it, the one
     they were laid over), None where nothing was delivered: then all that was spent is lost. `flagship` is the
-    price of the last model of the ladder. `dropped_tokens` is by how much trimming shortened the prompt, `cached_untrimmed`
+    price of the last model of the ladder. `dropped_tokens` is by how much trimming shortened the prompt of the
+    first attempt that shows it, `cached_untrimmed`
     how much of the whole prompt its provider would have had cached.
     """
     if len(attempts) == 1 and answer == 0 and not dropped_tokens and attempts[0].price == flagship:
@@ -107,6 +108,11 @@ def saved_by_cache(usage: Usage, flagship: Price | None) -> Saved | None:
     return None if cost is None else Saved(caching=cost)
 
 
+def shows_the_prompt(attempt: Spent) -> bool:
+    """Whether the client's own prompt, as far as it was sent, is what this attempt used; the first such one counts."""
+    return attempt.usage.input_tokens > 0 and attempt.purpose not in _NO_PROMPT_OF_THE_CLIENT
+
+
 def _looking_up(attempts: Sequence[Spent], costs: Sequence[int], answer: int, alone: int) -> int:
     """What looking things up added to the one call `alone`: the calls that asked for it, and the longer prompt of the answer."""
     asked = 0
@@ -123,9 +129,7 @@ def _whole_call(
     attempts: Sequence[Spent], written: Spent, dropped_tokens: int, cached_untrimmed: int
 ) -> Usage:
     """The one call of a client without us: its own prompt, uncut, and an answer as long as the delivered one."""
-    prompts = [
-        a.usage for a in attempts if a.usage.input_tokens and a.purpose not in _NO_PROMPT_OF_THE_CLIENT
-    ]
+    prompts = [a.usage for a in attempts if shows_the_prompt(a)]
     prompt = prompts[0] if prompts else written.usage
     whole_tokens = prompt.input_tokens + max(0, dropped_tokens)
     cached = prompt.cached_tokens

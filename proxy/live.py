@@ -18,7 +18,7 @@ from policies.limits import Granted
 from policies.money import cost_nanousd, worst_cost_nanousd
 from policies.recall import Recalled
 from policies.route import ContextRule
-from policies.saved import Saved, Spent, saved
+from policies.saved import Saved, Spent, saved, shows_the_prompt
 from policies.structure import AS_ASKED
 from policies.trimming import Trimmed
 from proxy.admission import Admission
@@ -480,10 +480,11 @@ class Live:
         spent, flagship = list(self.spent.values()), self._selected.flagship.price
         if number is None:
             return saved(spent, None, flagship)
-        context = self.prompt.context_of(number)
+        asked = next((n for n, used in self.spent.items() if shows_the_prompt(used)), number)
+        context = self.prompt.context_of(asked)
         cached = 0 if context is None else context.cached_tokens_in
         answer = len(spent) - 1 if number == next(reversed(self.spent)) else list(self.spent).index(number)
-        return saved(spent, answer, flagship, self.prompt.dropped_tokens(number), cached)
+        return saved(spent, answer, flagship, self.prompt.dropped_tokens(asked), cached)
 
 
 async def edited(ask: Ask, changes: Mapping[str, Any]) -> bytes:

@@ -1,5 +1,6 @@
 """The tool by which a model looks up what was left out of its prompt, end to end with the official client."""
 
+import asyncio
 import json
 
 import openai
@@ -14,8 +15,13 @@ ROUTE = (
     "  plain: {ladder: [mini], context: {policy: recent, budget_tokens: 200, recall_tool: true}}\n"
     "  once: {ladder: [able], context: {policy: recent, budget_tokens: 200, recall_tool: true}, limits: {attempts: 1}}\n"
     "  three: {ladder: [able], context: {policy: recent, budget_tokens: 200, recall_tool: true}, limits: {cost_usd: 0.00002}}\n"
+    "  recent: {ladder: [tiny], context: {policy: recent, recall_tool: true}}\n"
+    "  relevant: {ladder: [tiny], context: {policy: relevant, recall_tool: true}}\n"
+    "  late: {ladder: [able], hedge: {after_ms: 50}, context: {policy: recent, budget_tokens: 200, recall_tool: true}}\n"
+    "  last: {ladder: [able], hedge: {after_ms: 50}, limits: {attempts: 2}, context: {policy: recent, budget_tokens: 200, recall_tool: true}}\n"
 )
 MODELS = (
+    "  tiny: {provider: up, name: up-tiny, price: {input: 1, output: 2}, window_tokens: 400, max_output_tokens: 50, can: [tools]}\n"
     "  able: {provider: up, name: up-able, price: {input: 1, output: 2}, window_tokens: 8000, can: [tools]}\n"
     "  other: {provider: up, name: up-other, price: {input: 10, output: 20}, window_tokens: 8000, can: [tools]}\n"
 )
@@ -291,6 +297,59 @@ async def test_the_prompt_with_the_tool_is_within_the_budget(app, upstream):
     assert counted <= 200
     assert int(told["out"]) == counted
     assert int(told["in"]) == app.services.counter.count_messages(TALK).total
+
+
+@pytest.mark.parametrize("route", ["recent", "relevant"])
+async def test_where_the_window_is_full_something_else_goes_for_what_is_looked_up(app, upstream, route):
+    talk = [*TALK[:-1], {"role": "user", "content": "And now?"}]
+    _, got = await ask(app, route, talk)
+    assert got.choices[0].message.content == ANSWER
+    counter = app.services.counter
+    first, second = (counter.count_messages(b["messages"], b["tools"]).total for b in upstream.seen)
+    assert 300 < first <= 350
+    assert 300 < second <= 350
+    assert CODE not in str(upstream.seen[0]["messages"])
+    assert CODE in upstream.seen[1]["messages"][-1]["content"]
+    assert upstream.seen[1]["messages"][-3]["content"] == "And now?"
+
+
+async def test_savings_are_against_the_whole_prompt_and_net_of_the_look_up(app, upstream):
+    def used(prompt_tokens):
+        return {"prompt_tokens": prompt_tokens, "completion_tokens": 10, "total_tokens": prompt_tokens + 10}
+
+    talk = [*TALK[:-1], {"role": "user", "content": "And now?"}]
+    upstream.script = [asks(usage=used(340)), reply(ANSWER, usage=used(345))]
+    headers, _ = await ask(app, "recent", talk)
+    counter = app.services.counter
+    first = upstream.seen[0]
+    dropped = (
+        counter.count_messages(talk).total - counter.count_messages(first["messages"], first["tools"]).total
+    )
+    alone = (340 + dropped) * 1000 + 10 * 2000
+    spent = (340 + 345) * 1000 + 2 * 10 * 2000
+    assert float(headers["x-tailrace-saved-usd"]) == pytest.approx((alone - spent) / 1e9)
+
+
+async def test_a_late_call_is_made_twice_and_what_is_looked_up_is_found_once(app, upstream):
+    async def slow(request, body):
+        await asyncio.sleep(5)
+
+    upstream.script = [slow, asks(), ANSWER]
+    headers, got = await ask(app, "late")
+    assert got.choices[0].message.content == ANSWER
+    rows = await ledger(app, headers["x-tailrace-request-id"])
+    assert [r.purpose for r in rows] == ["hedge_loser", "answer", "recall"]
+
+
+async def test_the_attempt_for_the_answer_is_no_second_call(app, upstream):
+    async def slow(request, body):
+        await asyncio.sleep(0.3)
+        return await asks()(request, body)
+
+    upstream.script = [slow, ANSWER]
+    headers, got = await ask(app, "last")
+    assert got.choices[0].message.content == ANSWER
+    assert headers["x-tailrace-attempts"] == "2"
 
 
 async def test_a_long_conversation_by_relevance_keeps_its_prefix_with_the_tool(app, upstream):
