@@ -98,7 +98,8 @@ def _steps(way: str, fitted: Fitted, threshold: float, exchanges: Sequence[Excha
     if way == "cascade":
         return sorted({e.sample.step or "*" for e in exchanges})[:MOST_STEPS]
     if way == "scorer":
-        return sorted(step for step, gain in gains.items() if step is not None and gain < threshold)
+        named = (step for step, gain in gains.items() if step is not None and gain < threshold)
+        return sorted(named)[:MOST_STEPS]
     steps = {e.sample.step for e in exchanges}
     return sorted(step or "*" for step in steps if gains.get(step, fitted.overall) < threshold)[:MOST_STEPS]
 

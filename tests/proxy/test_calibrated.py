@@ -3,8 +3,11 @@
 import asyncio
 import contextlib
 import copy
+import io
+import json
 import random
 import shutil
+import sys
 import zlib
 
 import aiohttp
@@ -292,3 +295,19 @@ def test_expectations_that_are_none_are_refused(by_score, tmp_path, expected):
     text = config_text("http://127.0.0.1:9/v1", routes=FOLLOW % 0)
     with pytest.raises(ConfigRefused, match=r"plan\.expected"):
         loads(text, name="t", environ={}, base_dir=tmp_path)
+
+
+@pytest.mark.parametrize(("hard", "model"), [(True, "big"), (False, "mini")])
+def test_explain_tells_what_a_calibrated_route_would_choose(
+    by_score, tmp_path, monkeypatch, capsys, hard, model
+):
+    folder, _ = by_score
+    config = tmp_path / "tailrace.yaml"
+    routes = (FOLLOW % 0).replace("out/r.yaml", f"{folder}/out/r.yaml")
+    config.write_text(config_text("http://127.0.0.1:9/v1", routes=routes))
+    body = json.dumps({"messages": [{"role": "user", "content": prompt(random.Random(8), hard=hard)}]})
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(body.encode())))
+    assert main(["explain", "--config", str(config), "--route", "r"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert any(line.startswith("score ") and line.endswith(f": {model}") for line in lines)
+    assert any(line.startswith("chosen ") and line.split()[1].strip(",") == model for line in lines)
