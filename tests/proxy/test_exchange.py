@@ -9,9 +9,12 @@ import pytest
 from policies.allowance import Allowance
 from policies.chat import Choice, Failure, Reply, Usage
 from policies.contract import Contract, Verdict, judge, judge_patch
+from policies.doubts import Doubts
+from policies.features import STRUCTURE, features
 from policies.ladder import Accept, Attempt, GiveUp, Rung
 from policies.plan import Plan
 from policies.route import Repair
+from policies.suspicion import SIGNS, Doubter
 from proxy.exchange import Order, Outcome, converse
 from proxy.wire.chat import Piece
 from schemas.compiled import compile_schema
@@ -370,3 +373,61 @@ def test_a_client_that_leaves_two_models_pays_for_both():
 
     asyncio.run(leave())
     assert sorted((a.number, a.purpose) for a in ports.booked) == [(1, "answer"), (2, "cancelled")]
+
+
+WIDE = len(SIGNS) + len(STRUCTURE)
+
+
+def doubting(*models, suspicion, mode="hold", **rest) -> Plan:
+    """Every valid answer of the first model is doubted by `suspicion`; from 0.5 on it is not believed."""
+    doubter = Doubter((*[0.0] * WIDE, suspicion), (0.0,) * WIDE, (1.0,) * WIDE)
+    doubts = Doubts(models[0], doubter, features([]), 0.5)
+    return replace(plan(*models, mode=mode, **rest), doubts=doubts)
+
+
+def test_a_valid_answer_that_is_not_believed_climbs_and_the_ledger_is_told_why():
+    ports = ScriptedPorts([VALID], [OLDER])
+    outcome = play(ports, doubting("mini", "big", suspicion=0.75))
+    assert (outcome.end, outcome.last.model) == (Accept(), "big")
+    assert purposes(ports) == [("mini", "answer"), ("big", "escalate")]
+    assert [(a.model, a.set_aside, a.suspicion) for a in ports.booked] == [
+        ("mini", "suspicion", 0.75),
+        ("big", None, None),
+    ]
+    assert ports.orders[1].reason == "suspicion: 0.750 against 0.500"
+
+
+def test_a_valid_answer_below_the_threshold_is_kept():
+    ports = ScriptedPorts([VALID])
+    outcome = play(ports, doubting("mini", "big", suspicion=0.25))
+    assert (outcome.last.model, outcome.last.suspicion, outcome.last.set_aside) == ("mini", 0.25, None)
+
+
+def test_an_invalid_answer_is_asked_again_before_it_is_doubted():
+    ports = ScriptedPorts([INVALID], [VALID], [OLDER])
+    play(ports, doubting("mini", "big", suspicion=0.75))
+    assert [(o.model, o.purpose) for o in ports.orders][0::2] == [("mini", "answer"), ("big", "escalate")]
+
+
+@pytest.mark.parametrize(
+    ("above", "rest"),
+    [
+        pytest.param([[DOWN], [DOWN]], {}, id="the-model-above-is-down"),
+        pytest.param([[UNAUTHORIZED]], {}, id="refused-above"),
+        pytest.param([[INVALID], [OTHER]], {}, id="invalid-above"),
+        pytest.param([[INVALID], [OTHER]], {"repair": Repair(give_up="raw")}, id="raw-above"),
+        pytest.param([], {"allowance": Allowance(attempts=1)}, id="nothing-left-to-spend"),
+    ],
+)
+def test_a_valid_answer_that_is_not_believed_is_better_than_none(above, rest):
+    ports = ScriptedPorts([VALID], *above)
+    outcome = play(ports, doubting("mini", "big", suspicion=0.75, **rest))
+    assert (outcome.end, outcome.last.model, outcome.last.verdict.kind) == (Accept(), "mini", "valid")
+
+
+@pytest.mark.parametrize("mode", ["pass", "checked"])
+def test_nothing_of_an_answer_that_may_be_doubted_is_told_before_it_is_whole(mode):
+    ports = ScriptedPorts([b"a", b"b", VALID], [b"c", OLDER])
+    outcome = play(ports, doubting("mini", "big", suspicion=0.75, mode=mode))
+    assert b"a" not in b"".join(ports.told)
+    assert outcome.last.model == "big"
