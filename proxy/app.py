@@ -10,6 +10,7 @@ import time
 import traceback
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
+from ipaddress import ip_network
 from pathlib import Path
 
 from proxy import edges, registrations, serving
@@ -33,7 +34,7 @@ from proxy.learning import SAVE_S, Learning
 from proxy.outcomes import OutcomeLog
 from proxy.sandbox import Busy, Sandbox
 from proxy.services import Services, make_ready
-from proxy.serving.server import Server
+from proxy.serving.server import Bounds, Server
 from proxy.shared_series import Share
 from proxy.snapshot import Snapshot
 from proxy.stores import open_limiter, open_store
@@ -128,10 +129,7 @@ class App:
             fresh = registrations.keep_fresh(self.services)
             self.services.tasks.spawn(fresh, name="schemas of other workers")
             self.services.tasks.spawn(self._share.keep_writing(telemetry.families), name="share metrics")
-        server = self._snapshot.server
-        self._server = Server(
-            self.handle, max_connections=server.max_connections, head_timeout_s=server.header_timeout_s
-        )
+        self._server = Server(self.handle, _bounds(self._snapshot))
 
     def _add_transport(self, transports: dict[bool, Transport], snapshot: Snapshot) -> None:
         """The transport through proxies of the environment, where a provider asks for it: aiohttp is heavy."""
@@ -175,6 +173,8 @@ class App:
         ready = make_ready(snapshot, self.services.transports)
         self.services.ready = with_stored(ready, self.services.stored_keys)
         self.services.listings.clear()
+        if self._server is not None:
+            self._server.bound(_bounds(snapshot))
         self.services.telemetry.know(snapshot.models)
         self.services.learning.drifts.begin(snapshot.routes)
         begun, wanted = self._snapshot, snapshot
@@ -346,6 +346,17 @@ class App:
             self.services.ready, {"origin": o} if (o := request.headers.get("origin")) else {}
         )
         return serving.Response(status=error.status, body=error.body(), headers=headers)
+
+
+def _bounds(snapshot: Snapshot) -> Bounds:
+    server = snapshot.server
+    return Bounds(
+        server.max_connections,
+        server.header_timeout_s,
+        server.max_connections_per_client,
+        tuple(ip_network(text, strict=False) for text in server.trusted_proxies),
+        int(max(server.max_held_mb, server.max_body_mb) * 1024 * 1024),
+    )
 
 
 def _place(error: BaseException) -> str:

@@ -10,9 +10,11 @@ from collections.abc import Mapping
 from proxy import serving
 from proxy.services import Ready
 from proxy.snapshot import Key
-from proxy.wire.errors import NO_RETRY, ApiError, bad_request, too_large
+from proxy.wire.errors import NO_RETRY, ApiError, bad_request, overloaded, too_large
 from schemas.values import dataclass
 
+UNCOUNTED_BYTES = 16 * 1024
+"""Smaller bodies are bounded by the number of requests (server.max_requests)."""
 _LOOPBACK = frozenset({"127.0.0.1", "::1", "::ffff:127.0.0.1"})
 
 
@@ -121,10 +123,18 @@ def check_length(request: serving.Request, limit: int) -> None:
 
 
 async def read_body(request: serving.Request, limit: int, timeout_s: float) -> bytes:
-    """The whole body, bounded in size and in time. Raises ApiError (408, 413)."""
+    """The whole body, bounded in size and in time. Raises ApiError (408, 413, 503).
+
+    503: all bodies in memory are too much together. What counts is what has come, not what is announced: else
+    whoever announces much and sends nothing would keep all others out.
+    """
     check_length(request, limit)
     if request.whole and request.size <= limit:  # nearly always: it came with the head
+        if request.size > UNCOUNTED_BYTES and not request.hold(request.size):
+            raise no_room()
         return request.take()
+    if not request.connection.has_room_for(max(request.size, request.content_length or 0)):
+        raise no_room()
     parts: list[bytes] = []
     size = 0
     try:
@@ -133,12 +143,19 @@ async def read_body(request: serving.Request, limit: int, timeout_s: float) -> b
                 size += len(part)
                 if size > limit:
                     raise too_large(limit)
+                if not request.hold(len(part)):
+                    raise no_room()
                 parts.append(part)
     except TimeoutError:
         raise late_body(timeout_s) from None
     except serving.BodyBroken:
         raise broken_body() from None
     return parts[0] if len(parts) == 1 else b"".join(parts)
+
+
+def no_room() -> ApiError:
+    """503."""
+    return overloaded("The bodies of the requests in work take too much memory (server.max_held_mb).")
 
 
 def late_body(timeout_s: float) -> ApiError:

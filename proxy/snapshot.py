@@ -47,6 +47,10 @@ class Server:
     keepalive_s: float = 10
     """A comment is sent on a stream that was silent this long."""
     max_connections: int = 4096
+    max_connections_per_client: int = 1024
+    trusted_proxies: tuple[str, ...] = ()
+    """Addresses and networks whose connections are those of many clients."""
+    max_held_mb: float = 512
     max_requests: int = 2048
     """Requests in work at once; one more gets 503 with Retry-After."""
     open_metrics: bool = False

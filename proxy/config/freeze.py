@@ -35,11 +35,12 @@ def freeze(
 
     `calibrations` are what its routes may do by their logs.
     """
-    server = config.server.model_dump()
+    given = config.server.model_dump()
+    server: dict[str, Any] = {n: tuple(v) if isinstance(v, list) else v for n, v in given.items()}
     providers = {name: _provider(name, p) for name, p in config.providers.items()}
     models = {alias: _model(alias, m, providers) for alias, m in config.models.items()}
     return Snapshot(
-        server=Server(**{**server, "cors_origins": tuple(config.server.cors_origins)}),
+        server=Server(**server),
         store=config.store,
         providers=MappingProxyType(providers),
         models=MappingProxyType(models),

@@ -21,6 +21,7 @@ from proxy.config.types import (
     Whole,
     Words,
     checked_base_url,
+    checked_network,
     checked_store,
     typed,
 )
@@ -62,6 +63,17 @@ class ServerModel(StrictModel):
     )
     max_connections: Count = Field(
         default=_SERVER.max_connections, description="Open client connections at once."
+    )
+    max_connections_per_client: Count = Field(
+        default=_SERVER.max_connections_per_client,
+        description="Open connections of one client's address (IPv6: of its /64) at once; loopback and `trusted_proxies` are not counted.",
+    )
+    trusted_proxies: list[Annotated[str, BeforeValidator(checked_network), Words("an address or a network such as 10.0.0.0/8")]] = Field(
+        default=[], description="Reverse proxies in front of this one: a connection of theirs may be any client's."
+    )  # fmt: skip
+    max_held_mb: Annotated[float, BeforeValidator(typed), Field(gt=0, le=1_048_576)] = Field(
+        default=_SERVER.max_held_mb,
+        description="Request bodies in memory at once, all together, in MB; one more gets 503 with Retry-After. Never less than `max_body_mb`.",
     )
     max_requests: Count = Field(
         default=_SERVER.max_requests,

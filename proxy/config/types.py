@@ -6,6 +6,7 @@ Types are strict and unknown fields are errors.
 import re
 from dataclasses import dataclass
 from decimal import Decimal
+from ipaddress import ip_network
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
@@ -79,6 +80,15 @@ def checked_base_url(value: Any) -> Any:
     if parts.query or parts.fragment:
         raise ValueError("has a query or a fragment; put the query under `query`")
     return value.rstrip("/")
+
+
+def checked_network(value: Any) -> Any:
+    if isinstance(value, str):
+        try:
+            ip_network(value, strict=False)
+        except ValueError:
+            raise ValueError("not an address or a network") from None
+    return value
 
 
 def checked_store(value: Any) -> Any:

@@ -297,6 +297,10 @@ class _Relay:
             async for piece in pieces:
                 passing.feed(piece)
                 await answer.write(piece)
+        if passing.large:
+            await asyncio.to_thread(passing.end)
+        else:
+            passing.end()
         return answer
 
     def _estimate(self) -> Estimate:

@@ -81,6 +81,7 @@ class Connection(asyncio.Protocol):
         "_unfit",
         "_unframed",
         "_waiting",
+        "client",
         "drained",
         "lost",
         "remote",
@@ -123,6 +124,8 @@ class Connection(asyncio.Protocol):
         self.drained: asyncio.Future[None] | None = None
         """Done when the client has taken what was written; None while it takes it as it comes."""
         self.lost = False
+        self.client: str | None = None
+        """What the server counts it by; None where it does not."""
         self.remote: str | None = None
 
     def __repr__(self) -> str:
@@ -143,8 +146,8 @@ class Connection(asyncio.Protocol):
         self.remote = peer[0] if isinstance(peer, tuple) else None
         self._parser = HttpRequestParser(self)
         self._wake_after(self._server.head_timeout_s)
-        if not self._server.joined(self):
-            self._refuse(_Refused(503, "Too many connections are open (server.max_connections)."))
+        if (limit := self._server.joined(self)) is not None:
+            self._refuse(_Refused(503, f"Too many connections are open ({limit})."))
 
     def data_received(self, data: bytes) -> None:
         parser = self._parser
@@ -354,6 +357,9 @@ class Connection(asyncio.Protocol):
                 self.abort()
             else:
                 self._refuse(_Refused(500, "Tailrace failed on this request."))
+        finally:
+            if request.holds:
+                self._server.held_bytes -= request.holds
 
     def _answered(self, request: Request, answer: Answer) -> None:
         if self.lost:
@@ -415,6 +421,18 @@ class Connection(asyncio.Protocol):
         if not request.keep_alive or self._server.draining:
             return date + _CLOSE
         return date if request.version == "1.1" else date + _KEEP_ALIVE_10
+
+    def hold(self, count: int) -> bool:
+        """So many more bytes are held by a handler; False, and they are not, where all hold too much together."""
+        server = self._server
+        if server.held_bytes + count > server.bounds.held_bytes:
+            return False
+        server.held_bytes += count
+        return True
+
+    def has_room_for(self, count: int) -> bool:
+        """Whether so many bytes might be held now."""
+        return self._server.held_bytes + count <= self._server.bounds.held_bytes
 
     def say_continue(self) -> None:
         """Ask for the body that the client holds back. Raises ConnectionResetError when it left."""

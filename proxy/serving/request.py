@@ -29,6 +29,7 @@ class Request:
         "content_length",
         "expects",
         "headers",
+        "holds",
         "keep_alive",
         "method",
         "raw_query",
@@ -56,6 +57,8 @@ class Request:
         self.keep_alive = True
         self.size = 0
         """Bytes of the body that are here and not yet taken."""
+        self.holds = 0
+        """Bytes of the body that count as held until the request has been answered."""
         self.whole = False
         """The last byte of the body has come."""
         self.broken = False
@@ -106,6 +109,13 @@ class Request:
         self.size = 0
         self._connection.resume()
         return data
+
+    def hold(self, count: int) -> bool:
+        """So many bytes that were taken stay in memory until this is answered; False where there is no room for them."""
+        if not self._connection.hold(count):
+            return False
+        self.holds += count
+        return True
 
     async def receive(self) -> bytes:
         """The next piece of the body, empty at its end. Raises BodyBroken.

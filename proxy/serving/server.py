@@ -4,8 +4,11 @@ import asyncio
 import resource
 import socket
 import time
+from collections import Counter
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from email.utils import formatdate
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 
 from proxy.serving.connection import Connection
 from proxy.serving.request import Request
@@ -14,9 +17,24 @@ from proxy.wire.errors import JSON, NO_RETRY, ApiError
 
 Handler = Callable[[Request], Awaitable[Answer]]
 BACKLOG = 1024
+Network = IPv4Network | IPv6Network
 KEEP_ALIVE_S = 75.0
 GRACE_S = 0.5
 """After the last connection was accepted, a request that was on its way by then is still served."""
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """What clients may do. More connections, or than files may be open for, are refused with 503.
+
+    Those of loopback and of `uncounted` stand for many clients. `held_bytes`: of bodies that handlers hold at once.
+    """
+
+    connections: int
+    head_timeout_s: float
+    connections_per_client: int = 2**31
+    uncounted: tuple[Network, ...] = ()
+    held_bytes: int = 512 * 1024 * 1024
 
 
 class Server:
@@ -25,24 +43,31 @@ class Server:
     def __init__(
         self,
         handler: Handler,
+        bounds: Bounds,
         *,
-        max_connections: int,
-        head_timeout_s: float,
         keep_alive_s: float = KEEP_ALIVE_S,
     ) -> None:
-        """More than `max_connections`, or than files may be open for, are refused with 503."""
         self.handler = handler
         self._loop = asyncio.get_running_loop()
         self._connections: set[Connection] = set()
         self._listening: list[asyncio.Server] = []
         self._date = (0, "")
-        files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-        # Each client may need a connection to a provider as well; the rest is for the ledger and its kin.
-        self.max_connections = min(max_connections, max(16, files * 9 // 20))
-        self.head_timeout_s = head_timeout_s
+        self.bound(bounds)
         self.keep_alive_s = keep_alive_s
+        self.held_bytes = 0
+        """Of bodies that handlers hold now."""
+        self._clients: Counter[str] = Counter()
+        """Open connections by client, but of those that are not counted."""
         self.draining = False
         self._lenient = True
+
+    def bound(self, bounds: Bounds) -> None:
+        """These hold from now on, for connections that come."""
+        files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+        # Each client may need a connection to a provider as well; the rest is for the ledger and its kin.
+        self.max_connections = min(bounds.connections, max(16, files * 9 // 20))
+        self.bounds = bounds
+        self.head_timeout_s = bounds.head_timeout_s
 
     async def listen(self, host: str, port: int) -> tuple[str, int]:
         """Accept connections; gives the address that was bound (port 0 picks one)."""
@@ -95,21 +120,50 @@ class Server:
 
     # What connections ask for
 
-    def joined(self, connection: Connection) -> bool:
-        """A client has come; False when it is one too many. An idle one makes room."""
+    def joined(self, connection: Connection) -> str | None:
+        """A client has come; the setting of which it is one too many, or None. An idle one makes room."""
         self._connections.add(connection)
-        if len(self._connections) <= self.max_connections:
-            return True
-        idle = next((c for c in self._connections if c.idle and c is not connection), None)
+        if (client := self._client_of(connection.remote)) is not None:
+            connection.client = client
+            self._clients[client] += 1
+            if self._clients[client] > self.bounds.connections_per_client and not self._make_room(
+                connection, client
+            ):
+                return "server.max_connections_per_client"
+        if len(self._connections) > self.max_connections and not self._make_room(connection, None):
+            return "server.max_connections"
+        return None
+
+    def _make_room(self, connection: Connection, client: str | None) -> bool:
+        """An idle connection, of `client` where one is named, is closed; False where there is none."""
+        others = (c for c in self._connections if c.idle and c is not connection)
+        idle = next((c for c in others if client is None or c.client == client), None)
         if idle is None:
             return False
-        self._connections.discard(idle)
+        self.left(idle)
         idle.close_if_idle()
         return True
+
+    def _client_of(self, remote: str | None) -> str | None:
+        """What connections are counted by: an IPv4 address, or the 64 bits of IPv6 that one subscriber gets."""
+        try:
+            address = ip_address((remote or "").partition("%")[0])
+        except ValueError:
+            return None
+        if isinstance(address, IPv6Address) and address.ipv4_mapped is not None:
+            address = address.ipv4_mapped
+        if address.is_loopback or any(address in network for network in self.bounds.uncounted):
+            return None
+        return str(address) if isinstance(address, IPv4Address) else address.exploded[:19]
 
     def left(self, connection: Connection) -> None:
         """A client is gone."""
         self._connections.discard(connection)
+        client, connection.client = connection.client, None
+        if client is not None:
+            self._clients[client] -= 1
+            if not self._clients[client]:
+                del self._clients[client]
 
     def refusal(self, status: int, why: str) -> Response:
         """An answer in OpenAI's shape to what no handler has seen."""

@@ -4,6 +4,7 @@ Azure-style deployments (a query and an `api-key` header), vLLM, Ollama, llama.c
 DeepSeek, and Gemini's and Anthropic's compatible endpoints differ in base URL, headers and manners, not in format.
 """
 
+import asyncio
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -25,7 +26,7 @@ from proxy.upstreams.transport import (
     TransportError,
 )
 from proxy.wire import headers as wire_headers
-from proxy.wire.body import dump
+from proxy.wire.body import LARGE_BYTES, dump
 from proxy.wire.chat import (
     Accumulator,
     Chunk,
@@ -247,7 +248,10 @@ class ChatCall:
         self._waits()
         body = await response.read(MAX_REPLY_BYTES)
         self._goes_on()
-        self._result = self._read_whole(body)
+        if len(body) <= LARGE_BYTES:
+            self._result = self._read_whole(body)
+        else:
+            self._result = await asyncio.to_thread(self._read_whole, body)
         return self._replayed(self._result) if self._stream and isinstance(self._result, Reply) else None
 
     async def _next(self, received: Pieces) -> Sequence[Piece] | None:
@@ -265,7 +269,13 @@ class ChatCall:
                 self._stopped(whole=not events.rest)
                 return None
             self._goes_on()
-            pieces, last = self._read(events.feed(data, self._waited_s))
+            found = events.feed(data, self._waited_s)
+            if (
+                found and len(found[0]) > LARGE_BYTES
+            ):  # so long an event came in pieces: no other is before it
+                pieces, last = await asyncio.to_thread(self._read, found)
+            else:
+                pieces, last = self._read(found)
             if last is not None or self._over:
                 self._ended = True
                 await self._end(response, last)

@@ -14,7 +14,8 @@ import orjson
 from policies.chat import Choice, Reply, ToolCall, Usage
 from policies.contract import Verdict
 from policies.money import usage_of
-from proxy.wire.body import dump
+from proxy.wire.body import LARGE_BYTES, dump
+from proxy.wire.large import TooMuch, read_large
 from proxy.wire.sse import DONE, frame
 from schemas.values import dataclass
 
@@ -57,8 +58,13 @@ def loads(data: bytes) -> Any:
 
 
 def read_object(data: bytes) -> dict[str, Any]:
-    """The JSON object in `data`. Raises Unreadable."""
-    doc = loads(data)
+    """The JSON object in `data`. Raises Unreadable. A large one is for a thread: it takes long, and lets others run."""
+    try:
+        doc = loads(data) if len(data) <= LARGE_BYTES else read_large(data, loads)
+    except TooMuch as error:
+        raise Unreadable(f"the upstream's answer is too large to be read: {error}") from None
+    except ValueError:
+        raise Unreadable("the upstream's answer is not JSON") from None
     if not isinstance(doc, dict):
         raise Unreadable("the upstream's answer is not a JSON object")
     return doc

@@ -6,7 +6,9 @@ import orjson
 
 from policies.chat import Usage
 from policies.money import usage_of
+from proxy.wire.body import LARGE_BYTES
 from proxy.wire.errors import JSON
+from proxy.wire.large import read_large
 from proxy.wire.sse import Splitter, TooLong
 
 
@@ -45,15 +47,26 @@ class Passing:
                 self._found = _usage_in(data) or self._found
 
     @property
+    def large(self) -> bool:
+        """Whether `end` takes long enough to be felt by others."""
+        return self._json is not None and self._size > LARGE_BYTES
+
+    def end(self) -> None:
+        """All has passed: what a whole document says of usage is known now."""
+        if self._json:
+            self._found = _usage_in(b"".join(self._json))
+            self._json = None
+
+    @property
     def usage(self) -> Usage | None:
-        """What was reported so far; of JSON once all has passed."""
-        return _usage_in(b"".join(self._json)) if self._json else self._found
+        """What was reported so far; of a whole document after `end`."""
+        return self._found
 
 
 def _usage_in(data: bytes) -> Usage | None:
     try:
-        doc = orjson.loads(data)
-    except orjson.JSONDecodeError:
+        doc = orjson.loads(data) if len(data) <= LARGE_BYTES else read_large(data, orjson.loads)
+    except ValueError:
         return None
     if not isinstance(doc, Mapping):
         return None

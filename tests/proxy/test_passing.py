@@ -22,6 +22,7 @@ def passed(content_type, body, size=7, limit=10_000):
     passing = Passing(content_type, limit)
     for at in range(0, len(body), size):
         passing.feed(body[at : at + size])
+    passing.end()
     return passing
 
 
@@ -36,6 +37,15 @@ def test_usage_is_found_however_the_body_is_cut(size):
 @pytest.mark.parametrize("body", [b"", b"{", b"[1]", b'{"usage": 5}', b"\xff"])
 def test_what_tells_nothing_is_none(body):
     assert passed("application/json", body).usage is None
+
+
+def test_a_large_body_says_so_and_its_usage_is_found():
+    small, body = passed("application/json", b"{}"), json.dumps({"data": [0.5] * 100_000, "usage": USAGE})
+    passing = Passing("application/json", 10**7)
+    passing.feed(body.encode())
+    assert (small.large, passing.large, passing.usage) == (False, True, None)
+    passing.end()
+    assert passing.usage == Usage(3, 2)
 
 
 def test_what_is_no_text_is_not_looked_into():

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 
 from proxy.serving import Response
-from proxy.serving.server import Server
+from proxy.serving.server import Bounds, Server
 
 
 class Client:
@@ -92,7 +92,8 @@ async def echo(request):
 
 @contextlib.asynccontextmanager
 async def served(handler=echo, **kwargs):
-    server = Server(handler, **{"max_connections": 100, "head_timeout_s": 5} | kwargs)
+    keep_alive = {"keep_alive_s": kwargs.pop("keep_alive_s")} if "keep_alive_s" in kwargs else {}
+    server = Server(handler, Bounds(**{"connections": 100, "head_timeout_s": 5} | kwargs), **keep_alive)
     address = await server.listen("127.0.0.1", 0)
     try:
         yield Served(server, address)

@@ -448,13 +448,13 @@ async def test_who_leaves_after_saying_no_more_is_noticed_too():
 
 
 async def test_an_idle_connection_makes_room_for_a_new_one():
-    async with served(max_connections=1) as server, server.client() as client:
+    async with served(connections=1) as server, server.client() as client:
         assert (await server.tell(GET))[0] == 200
         assert (await client.closed())[0]
 
 
 async def test_one_connection_too_many_is_told_to_come_again():
-    async with served(slow, max_connections=1) as server, server.client() as client:
+    async with served(slow, connections=1) as server, server.client() as client:
         await client.send(GET)
         await asyncio.sleep(0.05)
         status, headers, body = await server.tell(GET)
