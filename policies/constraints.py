@@ -73,6 +73,7 @@ def _too_large(alias: str, candidate: Candidate, facts: Facts) -> Excluded | Non
     if card.window_tokens is None:
         return None
     prompt = facts.prompt_tokens if facts.min_prompt_tokens is None else facts.min_prompt_tokens
+    prompt = max(prompt, candidate.tokens(prompt))  # a usage that seems too small breaks no window
     room = min(RESERVED_OUTPUT_TOKENS, card.window_tokens // 8) if asked is None else asked
     if prompt + room > card.window_tokens:
         return Excluded(alias, "window", f"{prompt} + {room} tokens do not fit into {card.window_tokens}")
@@ -83,7 +84,7 @@ def _too_dear(alias: str, candidate: Candidate, facts: Facts) -> Excluded | None
     if facts.max_cost_nanousd is None:
         return None
     output = facts.max_output_tokens or candidate.card.max_output_tokens or RESERVED_OUTPUT_TOKENS
-    worst = worst_cost_nanousd(facts.prompt_tokens, output, candidate.card.price)
+    worst = worst_cost_nanousd(candidate.tokens(facts.prompt_tokens), output, candidate.card.price)
     ceiling = usd_text(facts.max_cost_nanousd)
     if worst is None:
         return Excluded(alias, "price", f"unpriced, and the ceiling is {ceiling} USD")

@@ -6,6 +6,7 @@ fact too: it comes in as numbers, so that a decision can be replayed.
 
 import hashlib
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import field
 from typing import Any, Literal
@@ -20,6 +21,7 @@ class Candidate:
 
     `allowed` is the key's policy; `retry_after_s` None means healthy, else its breaker is open for so
     long. `rests_s`: it asked to be left alone for so long. `cached_tokens` of this prompt lie in its provider's cache.
+    `token_factor` is how many tokens its tokenizer makes of what we count as one.
     """
 
     card: ModelCard
@@ -27,6 +29,11 @@ class Candidate:
     retry_after_s: float | None = None
     cached_tokens: int = 0
     rests_s: float = 0.0
+    token_factor: float = 1.0
+
+    def tokens(self, counted: int) -> int:
+        """So many of our tokens in the model's own."""
+        return counted if self.token_factor == 1.0 else math.ceil(counted * self.token_factor)
 
 
 @dataclass(frozen=True, slots=True)

@@ -293,9 +293,10 @@ def _turns_cost(alias: str, facts: Facts) -> float | None:
     """Nano-USD of the conversation's turns with `alias`: the first with what is cached now, the later ones all cached."""
     candidate = facts.models[alias]
     output = RESERVED_OUTPUT_TOKENS if facts.max_output_tokens is None else facts.max_output_tokens
+    prompt = candidate.tokens(facts.prompt_tokens)
     costs = [
-        cost_nanousd(Usage(facts.prompt_tokens, output, cached), candidate.card.price)
-        for cached in (min(candidate.cached_tokens, facts.prompt_tokens), facts.prompt_tokens)
+        cost_nanousd(Usage(prompt, output, cached), candidate.card.price)
+        for cached in (min(candidate.cached_tokens, prompt), prompt)
     ]
     if costs[0] is None or costs[1] is None:
         return None
@@ -366,7 +367,8 @@ def _call_cost(alias: str, facts: Facts, known: Mapping[str, Evidence]) -> float
     output = round(seen.output_tokens) if seen else RESERVED_OUTPUT_TOKENS
     if facts.max_output_tokens is not None:
         output = min(output, facts.max_output_tokens)
-    usage = Usage(facts.prompt_tokens, output, min(candidate.cached_tokens, facts.prompt_tokens))
+    prompt = candidate.tokens(facts.prompt_tokens)
+    usage = Usage(prompt, output, min(candidate.cached_tokens, prompt))
     return cost_nanousd(usage, candidate.card.price)
 
 

@@ -76,7 +76,8 @@ class Trimmed:
 
     `kept` are the indices, in the request, of the messages that are still there, whole or shortened.
     `tokens_in` and `tokens_out` count the whole prompt before and after. `note` says in a sentence what
-    was done and why; `fits` is False where the budget was not reached, and then nothing was changed.
+    was done and why; `fits` is False where the budget was not reached, and then nothing was changed. All tokens
+    are counted with our vocabulary; `told` has them in the model's own.
     """
 
     messages: tuple[Message, ...]
@@ -95,6 +96,12 @@ class Trimmed:
     """How many of `messages` the next turn is to begin with; 0 where nothing is frozen."""
     tool_tokens: int = 0
     """Of `tokens_out`, what the tool takes by which the model may look up what was left out; 0: there is none."""
+    factor: float = 1.0
+    """Tokens that the model's tokenizer makes of what is one token here, as far as its usage has taught us."""
+
+    def told(self, tokens: float) -> int:
+        """So many of our tokens in the model's own: for whoever compares them with its usage."""
+        return round(tokens * self.factor)
 
     @property
     def changed(self) -> bool:

@@ -22,6 +22,7 @@ from policies.relevant import least
 from policies.room import room
 from policies.route import Route, SummaryRule
 from policies.summary import Summary, digest_of, span_of, summary_message, worth_it
+from policies.trimming import Trimmed
 from proxy.counters import Counter
 from proxy.homes import conversation_name, turns_left
 
@@ -107,13 +108,15 @@ class Conversations:
         must = window is not None and total_tokens > in_our_tokens(
             self._counter, card, window
         )  # then it does not matter whether trimming pays
+        turns = turns_left(messages)
+        cached = int(conversation.cached_tokens / self._counter.factor(card.alias))
         work = (
             conversation,
             messages,
             min(limits),
             overhead_tokens,
             caching_of(card),
-            must,
+            Outlook(turns=turns, cached_tokens=cached) if turns > 1 and not must else None,
             route.context.mask_results_after,
             self._summaries.get(name) if route.context.summary is not None else None,
             tool_tokens,
@@ -213,21 +216,19 @@ def _trim(
     budget_tokens: int,
     overhead_tokens: int,
     caching: Caching,
-    must: bool,
+    outlook: Outlook | None,
     mask_after: int | None,
     summary: Summary | None,
     tool_tokens: int,
 ) -> Continued:
     conversation.follow(messages)
-    turns = turns_left(messages)
-    outlook = Outlook(turns=turns, cached_tokens=conversation.cached_tokens)
     return trim_on(
         messages,
         budget_tokens,
         index=conversation.index,
         sent=conversation.sent,
         caching=caching,
-        outlook=outlook if turns > 1 and not must else None,
+        outlook=outlook,
         overhead_tokens=overhead_tokens,
         mask_after=mask_after,
         summary=summary,
@@ -269,6 +270,13 @@ def in_our_tokens(counter: Counter, card: ModelCard, tokens: int) -> int:
 def recall_tokens(counter: Counter, card: ModelCard) -> int:
     """What offering the model a tool to look things up adds to its prompt; 0 where it takes none."""
     return counter.count_tools([recall.tool()]) if recall.able(card) else 0
+
+
+def told_for(counter: Counter, card: ModelCard, trimmed: Trimmed | None) -> Trimmed | None:
+    """The trim as it is told of when this model is asked: in its own tokens."""
+    if trimmed is None or trimmed.factor == (factor := counter.factor(card.alias)):
+        return trimmed
+    return replace(trimmed, factor=factor)
 
 
 def caching_of(card: ModelCard) -> Caching:

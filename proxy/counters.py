@@ -219,6 +219,10 @@ class Counter:
         learned = self._factors.get(family)
         return learned.value if learned else 1.0
 
+    def at_most_theirs(self, family: str, tokens: int) -> int:
+        """So many of our tokens are at most so many of the family's: no fewer, whatever its usage seems to say."""
+        return math.ceil(tokens * max(1.0, self.factor(family)))
+
     def _new_characters(self, messages: Sequence[Mapping[str, Any]]) -> int:
         new = 0
         for message in messages:

@@ -64,12 +64,15 @@ class Estimate:
         """Tokens of the prompt; by the size of the request where it has no messages or they take long to count."""
         messages = [m for m in self._messages if isinstance(m, Mapping)]
         counted = self._counter.at_once(messages, self._tools) if messages else None
-        return _tokens_of(self._bytes) if counted is None else counted
+        return _tokens_of(self._bytes) if counted is None else self._in_theirs(counted)
 
     def texts(self, texts: Sequence[str]) -> int:
         """Tokens of an answer."""
         counted = self._counter.texts_at_once(texts)
-        return _tokens_of(sum(map(len, texts))) if counted is None else counted
+        return _tokens_of(sum(map(len, texts))) if counted is None else self._in_theirs(counted)
+
+    def _in_theirs(self, tokens: int) -> int:
+        return round(tokens * self._counter.factor(self._alias))
 
     def unseen(self) -> int:
         """Tokens of an answer that was being written until now, none of which was shown."""

@@ -1,7 +1,7 @@
 """Gathers what a routing decision wants to know of a request and of the world, and nothing that it does not."""
 
 import random
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -44,11 +44,13 @@ def gather(
     least_tokens: int | None = None,
     home: Home | None = None,
     learning: Learning | None = None,
+    factor: Callable[[str], float] = lambda _: 1.0,
 ) -> Facts:
     """The facts of this request.
 
     `ill` has the seconds for which a model's breaker is open, and for which it rests, by the name it is asked by.
     `least_tokens` is what trimming can bring the prompt down to, `home` where the conversation is until now.
+    `factor` says how many tokens the model of an alias makes of one that we count.
     """
     wanted = needs(route)
     chance = random.random  # choices are logged with their propensities; nothing secret hangs on them
@@ -59,6 +61,7 @@ def gather(
                 retry_after_s=ill[t.asked][0] or None if t.asked in ill else None,
                 cached_tokens=home.cached_tokens if home is not None and home.model == t.asked else 0,
                 rests_s=ill[t.asked][1] if t.asked in ill else 0.0,
+                token_factor=1.0 if counts is None else factor(t.card.alias),
             )
             for t in selected.targets
         },

@@ -258,7 +258,9 @@ class Live:
     def _keep(self, context: Trimmed | None) -> None:
         """What trimming left out is in the store under our request id, where the route keeps such things."""
         route = self._selected.route
-        if context is None or not context.changed or context is self._kept or not route.context.keep_s:
+        if context is None or not context.changed or not route.context.keep_s:
+            return
+        if self._kept is not None and self._kept.messages is context.messages:
             return
         now = time.time_ns()
         record = stores.ContextRecord(
@@ -267,9 +269,9 @@ class Live:
             self._key,
             now,
             now + int(route.context.keep_s * 10**9),
-            context.tokens_in,
-            context.tokens_out,
-            context.net_tokens,
+            context.told(context.tokens_in),
+            context.told(context.tokens_out),
+            None if context.net_tokens is None else context.net_tokens * context.factor,
             context.note,
             context.dropped,
         )
@@ -341,7 +343,8 @@ class Live:
     ) -> int | Failure | None:
         """Hold the call's worst case; the tokens its answer has to stop at, where it was granted less."""
         if self._chat:
-            input_tokens = (await self._services.counter.measure(prompt, tools)).total
+            counted = (await self._services.counter.measure(prompt, tools)).total
+            input_tokens = self._services.counter.at_most_theirs(card.alias, counted)
         else:
             input_tokens = len(self._ask.body)  # a token is never shorter than a byte
         choices = choices_of(self._ask.doc)
@@ -482,7 +485,7 @@ class Live:
             return saved(spent, None, flagship)
         asked = next((n for n, used in self.spent.items() if shows_the_prompt(used)), number)
         context = self.prompt.context_of(asked)
-        cached = 0 if context is None else context.cached_tokens_in
+        cached = 0 if context is None else context.told(context.cached_tokens_in)
         answer = len(spent) - 1 if number == next(reversed(self.spent)) else list(self.spent).index(number)
         return saved(spent, answer, flagship, self.prompt.dropped_tokens(asked), cached)
 

@@ -18,7 +18,7 @@ from policies.room import most_prompt_tokens, required_parts
 from policies.route import ContextRule, Route
 from policies.routing import Choice, choose
 from policies.trimming import Trimmed, least_recent
-from proxy.conversations import in_our_tokens, recall_tokens
+from proxy.conversations import in_our_tokens, recall_tokens, told_for
 from proxy.facts import bound_of, counts_wanted, gather
 from proxy.handlers.schemas import refused_schema
 from proxy.selection import Selected
@@ -49,7 +49,8 @@ async def plan_of(
         route = replace(route, agree=(), shadow=0.0)  # only conversations are compared
     home = services.homes.of(route.name, owner, ask.messages) if route.sticky and chat else None
     ill = _ill(services, selected)
-    choice = choose(route, gather(route, ask, selected, counts, ill, least, home, services.learning))
+    factor = services.counter.factor
+    choice = choose(route, gather(route, ask, selected, counts, ill, least, home, services.learning, factor))
     if choice.model is None:
         raise nobody(choice, _parts(ask, counts))
     limits = route.limits
@@ -129,9 +130,9 @@ async def _least(
     route = selected.route
     if counts is None or route.context.policy == "off":
         return None
-    most = [most_prompt_tokens(t.card, bound_of(ask.doc)) for t in selected.targets]
-    total = sum(counts.messages) + counts.overhead
-    if all(tokens is None or total <= tokens for tokens in most):
+    most = [(t.card, most_prompt_tokens(t.card, bound_of(ask.doc))) for t in selected.targets]
+    total, counter = sum(counts.messages) + counts.overhead, services.counter
+    if all(tokens is None or total <= in_our_tokens(counter, card, tokens) for card, tokens in most):
         return None
     if route.context.policy == "recent":
         return least_recent(ask.messages, counts.messages, counts.overhead)
@@ -161,12 +162,13 @@ async def _context(
     tool_tokens = recall_tokens(services.counter, card) if lookups and counts is not None else 0
     if rule.policy != "relevant" or counts is None:
         budget = rule.budget_tokens and in_our_tokens(services.counter, card, rule.budget_tokens)
-        return trim_context(replace(rule, budget_tokens=budget), ask.messages, counts, tool_tokens)
+        trimmed = trim_context(replace(rule, budget_tokens=budget), ask.messages, counts, tool_tokens)
+        return told_for(services.counter, card, trimmed)
     total = sum(counts.messages) + counts.overhead
     continued = await services.conversations.trim(
         selected.route, owner, ask.messages, counts.overhead, card, output, total, tool_tokens
     )
-    return None if continued is None else continued.trimmed
+    return None if continued is None else told_for(services.counter, card, continued.trimmed)
 
 
 def _ceiling(limit: int | None, asked_usd: str | None) -> int | None:

@@ -5,6 +5,7 @@ and a correction makes the prompt longer: both are seen here, right before the c
 """
 
 import asyncio
+import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -15,7 +16,7 @@ from policies.relevant import trim
 from policies.room import most_prompt_tokens, required_parts, room
 from policies.route import ContextRule
 from policies.trimming import Trimmed, recent
-from proxy.conversations import in_our_tokens, recall_tokens
+from proxy.conversations import in_our_tokens, recall_tokens, told_for
 from proxy.counters import HEAVY, Counter
 from proxy.exchange import Order
 from proxy.facts import bound_of
@@ -48,29 +49,33 @@ class Prompt:
         self.context = planned
         """What trimming came to for the model that was asked last."""
         self._by_call: dict[int, Trimmed | None] = {}
+        self._with_tail: set[int] = set()
+        """Attempts that sent more than the conversation."""
 
     def context_of(self, number: int) -> Trimmed | None:
         """What trimming came to for the attempt of this number."""
         return self._by_call.get(number, self._planned)
 
     def dropped_tokens(self, number: int) -> int:
-        """By how much trimming shortened the prompt of this attempt."""
+        """By how much trimming shortened the prompt of this attempt, in its model's tokens."""
         context = self.context_of(number)
-        return 0 if context is None else context.tokens_in - context.tokens_out
+        return 0 if context is None else context.told(context.tokens_in - context.tokens_out)
 
     def expected_nanousd(self, number: int, card: ModelCard) -> int | None:
         """What trimming was thought to save this attempt's conversation; None where nothing was weighed, or unpriced."""
         context = self.context_of(number)
         if context is None or context.net_tokens is None or card.price is None:
             return None
-        return round(context.net_tokens * card.price.input / 1_000)
+        return round(context.net_tokens * context.factor * card.price.input / 1_000)
 
     async def within(self, order: Order, card: ModelCard) -> Order | Failure:
         """`order` with as many of its messages as the model holds.
 
         A Failure of the kind `window` where what must stay does not fit, or the route drops nothing.
         """
-        self.context = self._by_call[order.number] = self._planned
+        self.context = self._by_call[order.number] = told_for(self._counter, card, self._planned)
+        if self.tail_of(order):
+            self._with_tail.add(order.number)
         most = most_prompt_tokens(card, bound_of(self._ask.doc)) if self._chat else None
         most = None if most is None else in_our_tokens(self._counter, card, most)
         if most is None or self._fits_uncounted(order.messages, most):
@@ -90,7 +95,7 @@ class Prompt:
         again = await self._trimmed(tail, card)
         if isinstance(again, Failure):
             return again
-        self.context = self._by_call[order.number] = again
+        self.context = self._by_call[order.number] = told_for(self._counter, card, again)
         return replace(order, messages=(*again.messages, *tail))
 
     def tail_of(self, order: Order) -> Messages:
@@ -102,18 +107,14 @@ class Prompt:
         return order.messages[len(planned.messages if planned and trimmed else self._ask.messages) :]
 
     def learn(self, number: int, card: ModelCard, usage: Usage) -> None:
-        """What was reported of a prompt of plain text that went as it came tells how the model's tokens compare with ours."""
+        """What was reported of a prompt of plain text tells how the model's tokens compare with ours."""
         context = self._by_call.get(number)
-        if (
-            self._rule.policy == "off"
-            or not self._chat
-            or not usage.reported
-            or (context and context.changed)
-        ):
+        if self._rule.policy == "off" or not self._chat or not usage.reported or number in self._with_tail:
             return
-        messages = self._ask.messages
+        trimmed = context if context is not None and context.changed else None
+        messages = self._ask.messages if trimmed is None else trimmed.messages
         if all(isinstance(m.get("content"), str) for m in messages):
-            counted = self._counter.at_once(messages, self._tools)
+            counted = trimmed.tokens_out if trimmed else self._counter.at_once(messages, self._tools)
             self._counter.observe(card.alias, counted or 0, usage.input_tokens)
 
     def _fits_uncounted(self, messages: Messages | None, most: int) -> bool:
@@ -154,9 +155,10 @@ class Prompt:
     def _too_long(self, counts: Sequence[int], overhead: int, card: ModelCard) -> Failure:
         most = most_prompt_tokens(card, bound_of(self._ask.doc))
         parts = required_parts(self._ask.messages, counts, (), overhead)
-        named = ", ".join(f"{name} {tokens}" for name, tokens in parts.items())
+        theirs = functools.partial(self._counter.at_most_theirs, card.alias)
+        named = ", ".join(f"{name} {theirs(tokens)}" for name, tokens in parts.items())
         message = (
-            f"The prompt takes {sum(counts) + overhead} tokens, {card.alias} takes {most} at most, and what must "
+            f"The prompt takes {theirs(sum(counts) + overhead)} tokens, {card.alias} takes {most} at most, and what must "
             f"stay is more than that: {named or 'all of it'}."
         )
         return Failure("window", message, retryable=True)

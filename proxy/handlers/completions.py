@@ -74,7 +74,8 @@ async def _exchange(
     own_retries = visit.headers.get(RETRY_COUNT, "0") == "0"
     plan = await plan_of(services, ask, selected, key, own_retries=own_retries)
     if plan.context is not None:
-        services.telemetry.trimmed(plan.route, plan.context.tokens_in, plan.context.tokens_out)
+        told = plan.context.told
+        services.telemetry.trimmed(plan.route, told(plan.context.tokens_in), told(plan.context.tokens_out))
     passed = wire_headers.to_upstream(visit.headers.items())
     live: Live | None = None
 

@@ -48,9 +48,10 @@ def _context(plan: Plan) -> Headers:
     context = plan.context
     if context is None:
         return []
-    text = f"in={context.tokens_in};out={context.tokens_out};dropped={len(context.dropped)}"
+    told = context.told
+    text = f"in={told(context.tokens_in)};out={told(context.tokens_out)};dropped={len(context.dropped)}"
     if context.net_tokens is not None:
-        text += f";net={context.net_tokens:.0f}"
+        text += f";net={told(context.net_tokens)}"
     kept = [] if plan.record is None else [("x-tailrace-context-record", plan.record)]
     return [("x-tailrace-context", text), *kept]
 
