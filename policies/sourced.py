@@ -44,7 +44,7 @@ _DATES = (
     ),
 )
 _WORD = re.compile(r"[^\s\"“”„«»()\[\]{}<>|;!?*`=~\\]+")
-_EDGES = "#$€£¥.,:'’‘/-–—+&_@"
+_EDGES = "#$€£¥.,:'’‘/-–—+&@"
 _NUMBER = re.compile(r"\d+(?:\.\d+)?\Z|\d{1,3}(?:,\d{3})+(?:\.\d+)?\Z")
 _WITH_UNIT = re.compile(
     r"(\d[\d.,:]*)(?:[-–][^\W\d_]{3,}|[-–]?(?:st|nd|rd|th|am|pm|h|s|ms|min|kg|g|mg|km|m|cm|mm|[kmgt]b|usd|eur))\Z"
@@ -86,7 +86,7 @@ class _Source:
 
     def holds(self, name: str) -> bool:
         """Whether `name` stands in the text as a word of its own."""
-        return re.search(rf"(?<![\w.@-]){re.escape(name)}(?![\w@-]|\.\w)", self.text) is not None
+        return re.search(rf"(?<!\w)(?<!\w[.@-]){re.escape(name)}(?![.@-]?\w)", self.text) is not None
 
 
 def _missing(text: str, known: _Source) -> Iterator[str]:

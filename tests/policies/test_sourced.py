@@ -3,7 +3,7 @@
 import time
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from policies.sourced import MOST_TOLD, unsourced
@@ -100,6 +100,7 @@ def test_any_stretch_of_the_source_may_be_repeated(words, data):
     assert unsourced(" ".join(words[start:end]), " ".join(words)) == ()
 
 
+@example(".¼", "")
 @given(st.text(max_size=300), st.text(max_size=300))
 def test_no_text_is_too_strange_and_each_is_its_own_source(text, source):
     assert unsourced(text, text) == ()
