@@ -17,6 +17,8 @@ _GONE = Failure("gone", "the call was not made")
 class Admission:
     """Of one exchange. `stored`: providers keep what it makes (Responses), so it is asked of first deployments alone."""
 
+    __slots__ = ("_called", "_failed", "_health", "_placed", "_selected", "_stored", "_tickets")
+
     def __init__(self, health: Health, selected: Selected, *, stored: bool) -> None:
         self._health = health
         self._selected = selected
@@ -48,12 +50,13 @@ class Admission:
         self._tickets[number] = ticket
         return card, name
 
-    def begins(self, number: int, model: str, call: ChatCall) -> None:
+    def begins(self, number: int, call: ChatCall) -> None:
         """The admitted call is made."""
-        card, ticket = self._selected.target(model).card, self._tickets[number]
+        ticket = self._tickets[number]
+        upstream = ticket.provider
         if ticket.deployment:
             call.on_answer = partial(self._health.answered, ticket)
-        upstream = _upstream(card)
+            upstream = _together(ticket.alias)
         if upstream not in self._called:
             self._called.add(upstream)
             self._health.called(upstream, time.monotonic())
@@ -105,4 +108,9 @@ class Admission:
 
 def _upstream(card: ModelCard) -> str:
     """Whose retry budget a call to `card` belongs to: its provider's; of several deployments, theirs together."""
-    return f"models/{card.alias}" if card.deployments else card.provider
+    return _together(card.alias) if card.deployments or card.deployment else card.provider
+
+
+def _together(alias: str) -> str:
+    """The deployments of a model as one upstream; no provider has a name like it."""
+    return f"models/{alias}"

@@ -17,7 +17,7 @@ from policies.ladder import Again, Attempt
 from policies.limits import Granted
 from policies.money import cost_nanousd, worst_cost_nanousd
 from policies.recall import Recalled
-from policies.route import ContextRule
+from policies.route import ContextRule, Hedge
 from policies.saved import Saved, Spent, saved, shows_the_prompt
 from policies.structure import AS_ASKED
 from policies.trimming import Trimmed
@@ -113,10 +113,13 @@ class Live:
         if seconds > 0:
             await asyncio.sleep(seconds)
 
-    async def open(self, order: Order) -> Call | Failure:
+    def open(self, order: Order) -> Coroutine[Any, Any, Call | Failure]:
         """The call for `order`; its intent is in the ledger before a byte goes out."""
+        return self._admitted(order) if self._hedge is None else self._hedged(order, self._hedge)
+
+    async def _hedged(self, order: Order, rule: Hedge) -> Call | Failure:
         call = await self._admitted(order)
-        if self._hedge is None or isinstance(call, Failure):
+        if isinstance(call, Failure):
             return call
         alias, stream = self._selected.target(order.model).card.alias, self._ask.stream
         beginnings = self._services.beginnings
@@ -127,7 +130,7 @@ class Live:
             chosen=self._chosen,
             spawn=partial(self._services.tasks.spawn, name=f"{self._id} hedged"),
         )
-        return Hedged(order, call, hedged_after_s(self._hedge, beginnings.of(alias, stream=stream)), hooks)
+        return Hedged(order, call, hedged_after_s(rule, beginnings.of(alias, stream=stream)), hooks)
 
     async def _again(self, order: Order) -> tuple[Order, ChatCall] | None:
         """A second call for `order`; None where nothing is left for one."""
@@ -162,7 +165,7 @@ class Live:
         if isinstance(call, Failure):
             self._admission.cancel(order.number)
         else:
-            self._admission.begins(order.number, order.model, call)
+            self._admission.begins(order.number, call)
         return call
 
     def grant(self, step: Again, last: Attempt) -> bool:
@@ -428,9 +431,9 @@ class Live:
             self.saved = Saved(shadow=-cost) if self._check is None else Saved(trimming=-cost)
             self._services.telemetry.saved(self._selected.route.name, self.saved)
         saved_nanousd = self.saved.total if delivered and self.saved is not None else None
-        elsewhere = self._admission.elsewhere(attempt)
-        attempt = attempt.priced(cost, saved_nanousd, card.deployment, elsewhere=elsewhere)
         failure = attempt.failure
+        elsewhere = failure is not None and self._admission.elsewhere(attempt)
+        attempt = attempt.priced(cost, saved_nanousd, card.deployment, elsewhere=elsewhere)
         cancelled = attempt.purpose in ("cancelled", "hedge_loser")
         self._services.store.settle(
             f"{self._id}.{attempt.number}",

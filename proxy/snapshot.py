@@ -141,8 +141,9 @@ class Snapshot:
     def card_for(self, asked: str) -> ModelCard | None:
         """The model that `asked` names: an alias, else the longest pattern that fits, else `provider/name`.
 
-        That last one is a single deployment where the model has several. The card's `name` is what goes upstream. Its `alias` is always a word of the configuration, so that it
-        may be a metric's label: the pattern that fitted, or `provider/*` for a name that no alias has.
+        That last one is a single deployment where the model has several. The card's `name` is what goes
+        upstream. Its `alias` is always a word of the configuration, so that it may be a metric's label: the
+        pattern that fitted, or `provider/*` for a name that no alias has.
         """
         card = self.models.get(asked) or self._remembered.get(asked)
         if card is not None and card.name is not None:
