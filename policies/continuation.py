@@ -1,20 +1,19 @@
 """The next turn of a conversation that was trimmed before: what stays, what is new, what is recalled."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from policies.economy import Caching
 from policies.index import Index
 from policies.questions import question_of
+from policies.quotation import OF_TOOLS, added_by_quoting, recall_block, recall_message
 from policies.relevance import Scores, relevance
 from policies.relevant import asking_pieces, leavings, ranked
-from policies.selection import Selection, excerpt
+from policies.selection import Selection
 from policies.sessions import fill_session, is_session
-from policies.terms import has_speaker
 from policies.trimming import Trimmed
 from policies.units import RESULT_ROLES, Message, last_user, leading
 
-RECALLED = "From earlier in this conversation:"
 RECALL_SOURCE, SUMMARY_SOURCE = -1, -2
 """Stand for "no message of the request" among the sources of what was sent."""
 FROZEN_SHARE = 0.5
@@ -151,10 +150,11 @@ class Continuation(Selection):
             return super().cost_of(piece)
         it = self.index.pieces[piece]
         if not it.whole:
-            return it.tokens + 2
+            return it.tokens + 2 + added_by_quoting(self.index, piece)
         terms = self.index.terms_of(piece)
         # A line has a new-line for a message's frame of four, and says who speaks where the text does not.
-        return max(4, it.tokens - (3 if terms and terms[-1].startswith("@") else 1))
+        named = 3 if terms and terms[-1].startswith("@") else 1
+        return max(4, it.tokens - named + added_by_quoting(self.index, piece))
 
     def offer(self, piece: int) -> bool:
         """A piece is taken or recalled if that fits."""
@@ -242,7 +242,7 @@ class Continuation(Selection):
         if question is not None and question < self._new_from:
             at = 0
         prefix = self._prefix
-        recall = [self._recall_block()] if self._recalled else []
+        recall = [recall_block(index, list(self._recalled))] if self._recalled else []
         costs = [index.counting.count_message(message) for message in new]
         other_tokens = sent.tokens_before(prefix) + sum(costs) + self.overhead
         now = Sent(
@@ -277,29 +277,10 @@ class Continuation(Selection):
 
     def _recall_tokens(self, block: Message, other_tokens: int) -> int:
         """Tokens of the recall block; of a huge one with room to spare, the sum of its lines."""
-        about = len(RECALLED) + sum(map(self.cost_of, self._recalled))
+        about = len(OF_TOOLS) + sum(map(self.cost_of, self._recalled))
         if len(self._recalled) > MANY_LINES and other_tokens + about < self._budget * 0.97:
             return about
         return self.index.counting.count_message(block)
 
     def _pieces_of(self, source: int) -> tuple[int, ...]:
         return tuple(piece for piece in self.index.of_message(source) if self.has(piece))
-
-    def _recall_block(self) -> Message:
-        """What the question needs from the part that is not there, oldest first, said by whom it was said."""
-        index = self.index
-        by_message: dict[int, list[int]] = {}
-        for piece in sorted(self._recalled):
-            by_message.setdefault(index.pieces[piece].message, []).append(piece)
-        return recall_message([_line(index, pieces) for pieces in by_message.values()])
-
-
-def recall_message(lines: Sequence[str]) -> Message:
-    """The recall block as a message."""
-    return {"role": "user", "content": "\n".join((RECALLED, *lines))}
-
-
-def _line(index: Index, pieces: Sequence[int]) -> str:
-    it = index.pieces[pieces[0]]
-    text = index.text(pieces[0]).strip() if it.whole else excerpt(index, pieces)
-    return text if has_speaker(text) else f"{index.messages[it.message].get('role')}: {text}"

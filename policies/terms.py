@@ -156,9 +156,10 @@ def marks(text: str, words: Collection[str]) -> list[str]:
     return found
 
 
-def has_speaker(text: str) -> bool:
-    """Whether a turn says itself who speaks: `Ann: hello`, `[3 May] Ann: hello`."""
-    return _SPEAKER.match(text) is not None
+def speaker_of(text: str) -> str | None:
+    """Who a turn says that it is spoken by: Ann of `Ann: hello` and `[3 May] Ann: hello`; None where it does not say."""
+    found = _SPEAKER.match(text)
+    return None if found is None else found[1]
 
 
 def asked_kinds(question: str) -> list[str]:

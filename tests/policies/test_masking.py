@@ -6,11 +6,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from policies.continuation import RECALLED
 from policies.economy import Caching
 from policies.index import Index
 from policies.masking import LEAST_SAVED, masks
 from policies.prefix import trim_on
+from policies.quotation import OF_TOOLS
 from policies.units import content_hash, long_text
 from tests.policies.indexed import Words
 
@@ -182,7 +182,7 @@ def test_what_a_question_needs_of_a_masked_result_is_recalled_before_it(later):
     asked = [*chat, {"role": "user", "content": "How heavy was the walrus?"}]
     decided = trimmed(asked, 6_000, index, sent, mask_after=1)
     block = decided.trimmed.messages[-2]
-    assert block["content"].startswith(RECALLED)
+    assert block["content"].startswith(OF_TOOLS)
     assert "The walrus weighed" in block["content"]
     assert decided.trimmed.tokens_out <= 6_000
     assert (decided.cached_tokens > 0) is later

@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from policies.continuation import RECALLED
 from policies.economy import Caching, Outlook, Sending, saved_tokens
 from policies.index import Index
 from policies.prefix import trim_on
+from policies.quotation import RECALLED
 
 
 class Words:
