@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from policies.continuation import RECALL_MOST, RECALL_SOURCE
 from policies.economy import Caching, Outlook, Sending, saved_tokens
 from policies.index import Index
 from policies.prefix import trim_on
@@ -97,6 +98,14 @@ def test_the_recall_block_is_never_a_part_of_the_next_prefix():
     for decided in conversation(30, 500)[1:]:
         blocks = [m for m in decided.trimmed.messages if m["content"].startswith(RECALLED)]
         assert len(blocks) <= 1
+
+
+def test_what_was_sent_says_which_message_is_the_recall_block_and_what_it_cost():
+    second = conversation(2, 1_000)[1].sent
+    at = second.sources.index(RECALL_SOURCE)
+    assert second.messages[at]["content"].startswith(RECALLED)
+    assert second.tokens[at] == total([second.messages[at]]) - 3 <= RECALL_MOST
+    assert second.pieces[at]
 
 
 def test_the_turn_before_is_never_lost_with_its_recall_block():
