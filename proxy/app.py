@@ -16,6 +16,7 @@ from pathlib import Path
 from proxy import edges, registrations, serving
 from proxy.conversations import Conversations
 from proxy.counters import Counter
+from proxy.doors import check_door
 from proxy.drift import Drifts
 from proxy.edges import Visit
 from proxy.handlers import operations, ui
@@ -34,6 +35,7 @@ from proxy.learning import SAVE_S, Learning
 from proxy.outcomes import OutcomeLog
 from proxy.sandbox import Busy, Sandbox
 from proxy.services import Services, make_ready
+from proxy.serving.connection import ALL
 from proxy.serving.server import Bounds, Server
 from proxy.shared_series import Share
 from proxy.snapshot import Snapshot
@@ -62,7 +64,7 @@ _EXCHANGES = frozenset({"chat/completions", "completions", "embeddings", "modera
 """Endpoints that an exchange serves: one JSON object in, one model call out."""
 _ROUTE_PATH = re.compile(r"/r/([^/]{1,200})/v1/(.*)", re.DOTALL)
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
-_BOUND = ("host", "port", "workers")
+_BOUND = ("host", "port", "admin_listen", "workers")
 """Settings of `server` that hold from the start to the end of a process."""
 CLIENT_LEFT = 499
 """nginx's status for a request whose client left before its answer; only metrics see it."""
@@ -91,6 +93,7 @@ class App:
         self._store = store
         self._snapshot = snapshot
         self._server: Server | None = None
+        self._two_doors = snapshot.server.admin_listen is not None
         self.services: Services
 
     async def start(self) -> None:
@@ -148,10 +151,11 @@ class App:
         assert self._server is not None
         return await self._server.listen(host, port)
 
-    async def listen_on(self, bound: socket.socket) -> None:
-        """Accept connections of a socket that is bound already."""
+    async def listen_on(self, bound: socket.socket, *, admin: bool = False) -> None:
+        """Accept connections of a socket that is bound already; `admin`: it is that of `server.admin_listen`."""
         assert self._server is not None
-        await self._server.listen_on(bound)
+        self._two_doors |= admin
+        await self._server.listen_on(bound, "admin" if admin else ALL)
 
     @property
     def reloadable(self) -> bool:
@@ -266,6 +270,8 @@ class App:
         services = self.services
         path = request.path
         headers = request.headers
+        if self._two_doors:
+            check_door(request, path)
         if request.method == "OPTIONS":
             return edges.preflight(services.ready, headers)
         if path.startswith("/admin/"):

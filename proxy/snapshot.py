@@ -4,6 +4,7 @@
 reference, so that a running exchange never sees half of a change.
 """
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
@@ -32,12 +33,18 @@ class Secret(str):
         return str.__str__(self)
 
 
+_LONGEST_SOCKET_PATH = 100
+"""Linux takes 107 bytes, others a little less."""
+
+
 @dataclass(frozen=True, slots=True)
 class Server:
     """How the proxy listens and what it bounds. `hold_status_s`: how long a stream's status line is held back."""
 
     host: str = "127.0.0.1"
     port: int = 8080
+    admin_listen: str | None = None
+    """Where administration, metrics and the page are served, and nowhere else; None: beside the models."""
     workers: int = 1
     max_body_mb: float = 20
     header_timeout_s: float = 10
@@ -57,6 +64,25 @@ class Server:
     """Whether `/metrics` is given to everybody though there are keys."""
     cors_origins: tuple[str, ...] = ()
     """Origins that a browser may call from; empty: CORS is off."""
+
+
+def admin_address(value: str) -> str | tuple[str, int]:
+    """The path of a socket in the file system, or host and port. Raises ValueError."""
+    if value.startswith("unix:"):
+        if not 5 < len(value) <= 5 + _LONGEST_SOCKET_PATH:
+            raise ValueError("not a path that a socket may have")
+        return value.removeprefix("unix:")
+    host, colon, port = value.rpartition(":")
+    host = host.removeprefix("[").removesuffix("]")
+    if (
+        not colon
+        or not re.fullmatch(r"[0-9A-Za-z.:%_-]{1,253}", host)
+        or not re.fullmatch(r"[0-9]{1,5}", port)
+    ):
+        raise ValueError("neither HOST:PORT nor unix:PATH")
+    if int(port) > 65535:
+        raise ValueError("not a port")
+    return host, int(port)
 
 
 @dataclass(frozen=True, slots=True)

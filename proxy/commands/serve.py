@@ -9,6 +9,7 @@ import gc
 import logging
 import os
 import signal
+import socket
 import sys
 import tempfile
 from collections.abc import Callable, Coroutine, Iterator
@@ -107,13 +108,29 @@ def _greeting(path: Path, url: str, snapshot: Snapshot) -> str:
     return f"Tailrace listens at {url}/v1 (configuration: {path}; routes: {routes}{workers}). Ctrl-C ends it."
 
 
-def _greet(start: Start, host: str, port: int) -> None:
+def _bound_admin(listen: str | None) -> socket.socket | None:
+    """The socket of `server.admin_listen`, where there is one. Raises CannotStart."""
+    if listen is None:
+        return None
+    from proxy.doors import bound_admin  # noqa: PLC0415  the app has it by now
+
+    try:
+        return bound_admin(listen)
+    except OSError as error:
+        raise CannotStart(f"server.admin_listen {listen}: {error.strerror or error}") from None
+
+
+def _greet(start: Start, host: str, port: int, admin: socket.socket | None) -> None:
     if start.snapshot.keys is None:
         _say(
             "This proxy is open: it asks nobody for a key, and listens on loopback only (configuration: keys)."
         )
     url = f"http://{f'[{host}]' if ':' in host else host}:{port}"
     _say(start.greeting(url, start.snapshot))
+    if admin is not None:
+        from proxy.doors import told  # noqa: PLC0415  the app has it by now
+
+        _say(f"Administration, metrics and the page are at {told(admin)} only.")
 
 
 async def _serve_one(start: Start) -> int:
@@ -127,7 +144,10 @@ async def _serve_one(start: Start) -> int:
         server = start.snapshot.server
         with _told_why(server.host, server.port):
             host, port = await app.listen(server.host, server.port)
-        _greet(start, host, port)
+        admin = _bound_admin(server.admin_listen)
+        if admin is not None:
+            await app.listen_on(admin, admin=True)
+        _greet(start, host, port, admin)
         settle()
         await told.wait()
         _say("Draining; a second signal ends at once.")
@@ -225,12 +245,13 @@ def _supervise(start: Start, read: Read) -> int:
     with _told_why(server.host, server.port):
         sockets = workers.bind(server.host, server.port, server.workers)
     host, port = sockets[0].getsockname()[:2]
+    admin = _bound_admin(server.admin_listen)
     asyncio.run(_make_stores(start.snapshot))
 
     with tempfile.TemporaryDirectory(prefix="tailrace-") as folder:
 
         def work_with(snapshot: Snapshot) -> Work:
-            return lambda post: _work(_serve_place(post, snapshot, read, Path(folder)))
+            return lambda post: _work(_serve_place(post, snapshot, read, Path(folder), admin))
 
         def renewed() -> Work | None:
             try:
@@ -241,7 +262,7 @@ def _supervise(start: Start, read: Read) -> int:
 
         supervisor = workers.Supervisor(sockets, work_with(start.snapshot), say=_say, renewed=renewed)
         settle()
-        return supervisor.run(lambda: _greet(start, host, port))
+        return supervisor.run(lambda: _greet(start, host, port, admin))
 
 
 async def _make_stores(snapshot: Snapshot) -> None:
@@ -265,8 +286,13 @@ def _work(serving: Coroutine[Any, Any, int]) -> int:
         return 1
 
 
-async def _serve_place(post: Post, snapshot: Snapshot, read: Read, folder: Path) -> int:
-    """One worker: as one process alone, but that its socket is bound and others serve the same port."""
+async def _serve_place(
+    post: Post, snapshot: Snapshot, read: Read, folder: Path, admin: socket.socket | None
+) -> int:
+    """One worker: as one process alone, but that its socket is bound and others serve the same port.
+
+    Of those who come to the socket `admin` each is served by one of the workers: it is that of all.
+    """
     from proxy.app import App  # noqa: PLC0415
     from proxy.shared_series import Share  # noqa: PLC0415
 
@@ -290,6 +316,8 @@ async def _serve_place(post: Post, snapshot: Snapshot, read: Read, folder: Path)
             signal.signal(number, signal.SIG_IGN)
         loop.add_reader(post.lifeline, told.set)
         await app.listen_on(post.socket)
+        if admin is not None:
+            await app.listen_on(admin, admin=True)
         settle()
         post.say_ready()
         await told.wait()

@@ -12,7 +12,7 @@ from typing import Any
 from proxy.config.environ import Expansion
 from proxy.config.problems import Path, Problem, field_name, nearest_to, one_of, shortened
 from proxy.config.tree import Tree
-from proxy.snapshot import Secret
+from proxy.snapshot import Secret, admin_address
 
 MAX_PROBLEMS = 500
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}\Z")
@@ -332,6 +332,14 @@ class Checks:
                 value=f"'{shortened(self._expansion.written.get(('server', 'host'), host))}'",
                 expected="`keys`, or 127.0.0.1, ::1 or localhost",
             )
+        admin = server.get("admin_listen")
+        if self._value.get("keys") is None and isinstance(admin, str) and not _is_ours(admin):
+            self._found.refuse(
+                ("server", "admin_listen"),
+                "without `keys` everyone who reaches it would be an administrator",
+                value=f"'{shortened(admin)}'",
+                expected="`keys`, or a loopback address or unix:PATH",
+            )
 
     def _contexts(self) -> None:
         for name, route in self._entries("routes"):
@@ -356,6 +364,15 @@ class Checks:
                         at_name=True,
                         expected="policy: relevant beside it",
                     )
+
+
+def _is_ours(listen: str) -> bool:
+    """Whether only this machine reaches `server.admin_listen`; also where it is no address at all."""
+    try:
+        address = admin_address(listen)
+    except ValueError:
+        return True
+    return isinstance(address, str) or is_loopback(address[0])
 
 
 def is_loopback(host: str) -> bool:

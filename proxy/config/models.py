@@ -20,6 +20,7 @@ from proxy.config.types import (
     UsdPerMillion,
     Whole,
     Words,
+    checked_admin,
     checked_base_url,
     checked_network,
     checked_store,
@@ -39,6 +40,10 @@ class ServerModel(StrictModel):
     port: Annotated[Whole, Field(ge=0, le=65535)] = Field(
         default=_SERVER.port, description="Port; 0 takes a free one."
     )
+    admin_listen: Annotated[str, BeforeValidator(checked_admin), Words("HOST:PORT or unix:PATH")] | None = Field(
+        default=None,
+        description="A second address, for `/admin/*`, `/metrics`, `/ui` and changes of schemas and routes, which are then served there only: `127.0.0.1:9090`, or `unix:PATH`, which only the proxy's own user may use. Absent: all at one address.",
+    )  # fmt: skip
     workers: Annotated[Whole, Field(ge=1, le=64)] = Field(
         default=_SERVER.workers, description="Processes that serve."
     )

@@ -14,6 +14,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from proxy.config.environ import FromEnvironment
 from proxy.config.tree import resolved
+from proxy.snapshot import admin_address
 
 NANO = 10**9
 PICO = 10**12
@@ -80,6 +81,12 @@ def checked_base_url(value: Any) -> Any:
     if parts.query or parts.fragment:
         raise ValueError("has a query or a fragment; put the query under `query`")
     return value.rstrip("/")
+
+
+def checked_admin(value: Any) -> Any:
+    if isinstance(value, str):
+        admin_address(value)
+    return value
 
 
 def checked_network(value: Any) -> Any:

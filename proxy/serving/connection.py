@@ -33,6 +33,10 @@ MAX_TARGET_BYTES = 16 * 1024
 MAX_HEADERS = 128
 MAX_WAITING = 32
 """Requests that a client may send ahead of their turn."""
+ALL = "all"
+"""The door of those who came in at an address that is for everybody."""
+UNIX = "unix"
+"""The address of clients that came by a socket of the file system."""
 LINGER_S = 2.0
 WRITE_STALL_S = 60.0
 """A client that takes nothing for so long has gone."""
@@ -82,6 +86,7 @@ class Connection(asyncio.Protocol):
         "_unframed",
         "_waiting",
         "client",
+        "door",
         "drained",
         "lost",
         "remote",
@@ -89,8 +94,9 @@ class Connection(asyncio.Protocol):
 
     _transport: asyncio.Transport
 
-    def __init__(self, server: "Server", loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, server: "Server", loop: asyncio.AbstractEventLoop, door: str = ALL) -> None:
         self._server = server
+        self.door = door
         self._loop = loop
         self._parser: HttpRequestParser | None = None
         self._timer: asyncio.TimerHandle | None = None
@@ -143,7 +149,7 @@ class Connection(asyncio.Protocol):
         """Both asyncio and uvloop have set TCP_NODELAY."""
         self._transport = cast("asyncio.Transport", transport)
         peer = transport.get_extra_info("peername")
-        self.remote = peer[0] if isinstance(peer, tuple) else None
+        self.remote = peer[0] if isinstance(peer, tuple) else UNIX if isinstance(peer, str | bytes) else None
         self._parser = HttpRequestParser(self)
         self._wake_after(self._server.head_timeout_s)
         if (limit := self._server.joined(self)) is not None:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from email.utils import formatdate
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 
-from proxy.serving.connection import Connection
+from proxy.serving.connection import ALL, Connection
 from proxy.serving.request import Request
 from proxy.serving.response import Answer, Response
 from proxy.wire.errors import JSON, NO_RETRY, ApiError
@@ -78,10 +78,14 @@ class Server:
         bound: tuple[str, int] = server.sockets[0].getsockname()[:2]
         return bound
 
-    async def listen_on(self, bound: socket.socket) -> None:
-        """Accept connections on a socket that is bound already."""
-        server = await self._loop.create_server(self._connection, sock=bound, backlog=BACKLOG)
-        self._listening.append(server)
+    async def listen_on(self, bound: socket.socket, door: str = ALL) -> None:
+        """Accept connections on a socket that is bound already. Their `door` tells handlers where they came in."""
+
+        def connection() -> Connection:
+            return Connection(self, self._loop, door)
+
+        made = self._loop.create_unix_server if bound.family == socket.AF_UNIX else self._loop.create_server
+        self._listening.append(await made(connection, sock=bound, backlog=BACKLOG))
 
     def _connection(self) -> Connection:
         return Connection(self, self._loop)
@@ -123,6 +127,8 @@ class Server:
     def joined(self, connection: Connection) -> str | None:
         """A client has come; the setting of which it is one too many, or None. An idle one makes room."""
         self._connections.add(connection)
+        if connection.door != ALL:
+            return None  # whoever runs the proxy comes in when it is full, too
         if (client := self._client_of(connection.remote)) is not None:
             connection.client = client
             self._clients[client] += 1

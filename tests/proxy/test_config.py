@@ -246,7 +246,7 @@ BROKEN = {
     "problems-of-all-kinds-at-once": (
         "server: {prt: 1}\nroutes:\n  a: {ladder: [mni], stream: hodl, schema: $NO}\n",
         [
-            "t.yaml:10:10: server.prt: unknown field; did you mean 'port'? (expected one of host, port, workers, max_body_mb, header_timeout_s, body_timeout_s, drain_s, hold_status_s, keepalive_s, max_connections, max_connections_per_client, trusted_proxies, max_held_mb, max_requests, open_metrics, cors_origins)",
+            "t.yaml:10:10: server.prt: unknown field; did you mean 'port'? (expected one of host, port, admin_listen, workers, max_body_mb, header_timeout_s, body_timeout_s, drain_s, hold_status_s, keepalive_s, max_connections, max_connections_per_client, trusted_proxies, max_held_mb, max_requests, open_metrics, cors_origins)",
             "t.yaml:12:16: routes.a.ladder[0]: no model of this name, got 'mni'; did you mean 'mini'? (expected one of flagship, fx-*, mini)",
             "t.yaml:12:30: routes.a.stream: unknown value, got 'hodl'; did you mean 'hold'? (expected hold, checked or pass)",
             "t.yaml:12:44: routes.a.schema: the environment variable NO is not set; set it, or write $$ for a dollar sign",

@@ -19,7 +19,7 @@ from proxy import workers
 
 ROOT = pathlib.Path(__file__).parents[2]
 CONFIG = """\
-server: {{workers: {workers}, drain_s: 5}}
+server: {{workers: {workers}, drain_s: 5{server}}}
 store: {store}
 providers:
   up: {{base_url: "http://127.0.0.1:9/v1"}}
@@ -30,8 +30,8 @@ routes:
 """
 
 
-def config(workers=2, store="sqlite:///ledger.db"):
-    return CONFIG.format(workers=workers, store=store)
+def config(workers=2, store="sqlite:///ledger.db", server=""):
+    return CONFIG.format(workers=workers, store=store, server=server)
 
 
 class Serving:
@@ -64,9 +64,9 @@ class Serving:
         number = self.process.pid
         return {int(n) for n in pathlib.Path(f"/proc/{number}/task/{number}/children").read_text().split()}
 
-    def get(self, path="/healthz", method="GET", body=None, headers=None):
+    def get(self, path="/healthz", method="GET", body=None, headers=None, port=None):
         """One request on a connection of its own; its status and body."""
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=10)
+        connection = http.client.HTTPConnection("127.0.0.1", port or self.port, timeout=10)
         try:
             connection.request(method, path, body, headers or {})
             reply = connection.getresponse()
@@ -102,6 +102,20 @@ def until(true, seconds=10):
     while not true():
         assert time.monotonic() < end, "it did not come to it"
         time.sleep(0.02)
+
+
+def test_administration_has_an_address_of_its_own_and_every_worker_serves_it(serve):
+    serving = serve(config(server=", admin_listen: '127.0.0.1:0'"))
+    admin = int(re.search(r"http://127\.0\.0\.1:(\d+) only", serving.line_with("Administration"))[1])
+    assert {serving.get("/metrics")[0] for _ in range(5)} == {404}
+    status, text = serving.get("/metrics", port=admin)
+    assert (status, "tailrace_requests_total" in text) == (200, True)
+    assert serving.get("/v1/schemas/age", "PUT", '{"type": "integer"}', port=admin)[0] == 201
+    until(lambda: {serving.get("/v1/schemas/age")[0] for _ in range(20)} == {200})
+    serving.process.send_signal(signal.SIGHUP)
+    serving.line_with("every worker is a new one")
+    assert {serving.get("/admin/keys", port=admin)[0] for _ in range(20)} == {200}
+    assert serving.end() == 0
 
 
 def test_two_workers_serve_one_port_and_their_metrics_are_one(serve):
