@@ -13,7 +13,10 @@ from typing import Any
 from policies.continuation import Continuation, Continued, Sent
 from policies.economy import Caching
 from policies.index import Counting, Index
-from policies.relevant import leavings
+from policies.questions import question_of
+from policies.relevance import relevance
+from policies.relevant import leavings, ranked
+from policies.sessions import fill_session, is_session
 from policies.trimming import Trimmed
 from policies.units import RESULT_ROLES, Message, last_user, long_text, with_long_text
 
@@ -65,7 +68,8 @@ def trim_by_masks(
 ) -> Continued | None:
     """Every message of the conversation, old results masked, and before a new question what it needs of them.
 
-    None where that is more than `budget_tokens`, or nothing is to be masked.
+    Where no question is new, the old results that an agent needs most stay whole as far as there is room. None
+    where all of that is more than `budget_tokens`, or nothing is to be masked.
     """
     found = masks(index.messages, index.counts, index.counting, spare)
     for pin in pins:
@@ -82,10 +86,13 @@ def trim_by_masks(
         if asked is not None and len(asked.trimmed.kept) == len(index.messages):
             note = f"{len(found)} old tool results masked, what the question needs of them recalled"
             return replace(asked, trimmed=replace(asked.trimmed, note=note), cached_tokens=0)
+    room = budget_tokens - overhead_tokens - sum(_sent(index, found, len(index.messages)).tokens)
+    if room < 0:
+        return None
+    for at in _needed(index, found, room):
+        del found[at]
     sent = _sent(index, found, len(index.messages))
     tokens_out = sum(sent.tokens) + overhead_tokens
-    if tokens_out > budget_tokens:
-        return None
     held = {piece for pieces in sent.pieces for piece in pieces}
     trimmed = Trimmed(
         messages=sent.messages,
@@ -96,6 +103,44 @@ def trim_by_masks(
         note=f"{len(found)} old tool results masked",
     )
     return Continued(trimmed, sent)
+
+
+class _Whole:
+    """Takes masked results back, whole, while they fit; see `policies.sessions.Taker`."""
+
+    def __init__(self, index: Index, costs: Mapping[int, int], limit: int) -> None:
+        self.index = index
+        self.limit = limit
+        self.used = 0
+        self.taken: set[int] = set()
+        self._costs = costs
+
+    def cost_of(self, piece: int) -> int:
+        """What its result adds to its mask."""
+        return self._costs[self.index.pieces[piece].message]
+
+    def offer(self, piece: int) -> bool:
+        """The result that a piece is of is taken if that fits."""
+        at = self.index.pieces[piece].message
+        if at in self.taken or self.used + self._costs[at] > self.limit:
+            return False
+        self.used += self._costs[at]
+        self.taken.add(at)
+        return True
+
+
+def _needed(index: Index, found: Mapping[int, Message], room: int) -> set[int]:
+    """Of the results in `found` those that are needed most, as far as there is `room` for them whole."""
+    costs = {at: index.counts[at] - index.counting.count_message(masked) for at, masked in found.items()}
+    whole = _Whole(index, costs, room)
+    held = {p for p, piece in enumerate(index.pieces) if piece.message not in found}
+    scores = relevance(index, question_of(index.messages), held, index.pieces_in(room))
+    if is_session(index):
+        fill_session(whole, scores, held)
+    else:
+        for piece in ranked(index, scores):
+            whole.offer(piece)
+    return whole.taken
 
 
 def _sent(index: Index, found: Mapping[int, Message], end: int) -> Sent:

@@ -87,7 +87,7 @@ class ContextModel(StrictModel):
     )
     mask_results_after: Count | None = Field(
         default=None,
-        description="With `relevant`: where the prompt has to be shortened, tool results older than the last so many are first replaced by a line that says what is left out. Absent: off.",
+        description="With `relevant`: where the prompt has to be shortened, tool results older than the last so many are the first to go, each replaced by a line that says what is left out. Absent: off.",
     )
     summary: SummaryModel | None = Field(
         default=None,

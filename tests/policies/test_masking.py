@@ -116,13 +116,22 @@ def test_of_a_result_with_an_image_the_text_alone_is_masked():
 
 def test_where_masking_is_enough_every_message_stays_in_its_place():
     chat = work(10)
-    decided = trimmed(chat, 700).trimmed
+    decided = trimmed(chat, 450).trimmed
     assert decided.fits
-    assert decided.tokens_out <= 700 < decided.tokens_in
+    assert decided.tokens_out <= 450 < decided.tokens_in
     assert [hidden(m) for m in decided.messages if m["role"] == "tool"] == [True] * 8 + [False] * 2
     assert [m for m in decided.messages if not hidden(m)] == [
         m for at, m in enumerate(chat) if m["role"] != "tool" or at >= len(chat) - 3
     ]
+
+
+def test_where_there_is_room_not_all_of_the_old_ones_go():
+    chat = work(10)
+    decided = trimmed(chat, 600).trimmed
+    assert decided.tokens_out <= 600
+    masked = [at for at, m in enumerate(decided.messages) if hidden(m)]
+    assert masked == [3, 5, 7, 9, 11, 13]  # nothing but their age tells these results apart
+    assert {gone.index for gone in decided.dropped} == set(masked)
 
 
 def test_where_masking_is_not_enough_the_trim_goes_on_as_without():
@@ -137,7 +146,7 @@ def test_what_fits_is_not_masked():
 
 def test_each_mask_is_recorded_with_the_text_it_stands_for():
     chat = work(10)
-    decided = trimmed(chat, 700).trimmed
+    decided = trimmed(chat, 450).trimmed
     assert {gone.reason for gone in decided.dropped} == {"masked"}
     for gone in decided.dropped:
         assert gone.hash == content_hash(chat[gone.index])

@@ -9,7 +9,7 @@ from proxy.config import loads
 from tests.proxy.scripted import Upstream, config_text
 
 ROUTES = """
-  agent: {ladder: [mini], context: {policy: relevant, budget_tokens: 1200, mask_results_after: 2}}
+  agent: {ladder: [mini], context: {policy: relevant, budget_tokens: 750, mask_results_after: 2}}
 """
 
 
