@@ -90,11 +90,15 @@ class Accept:
 
 @dataclass(frozen=True, slots=True)
 class Again:
-    """One more upstream call, after `wait_s` seconds."""
+    """One more upstream call, after `wait_s` seconds and, by chance, up to `jitter_s` more.
+
+    Without chance in it, those that failed together would come back together, and fail again.
+    """
 
     model: str
     purpose: Purpose
     wait_s: float = 0.0
+    jitter_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +116,9 @@ class GiveUp:
 Step = Accept | Again | GiveUp
 
 BACKOFF_S = 0.25
-"""Wait before a repeated call where the upstream named none; doubles each time."""
+"""Longest wait before a repeated call where the upstream named none, at least half of it; doubles each time."""
+LATER = 0.1
+"""A Retry-After is exceeded by up to this share of it."""
 MAX_WAIT_S = 2.0
 """A longer Retry-After is the client's to wait for: it is passed on instead of slept through."""
 
@@ -150,7 +156,7 @@ def next_step(
     if (
         isinstance(step, Again)
         and allowance.deadline_s is not None
-        and now_s + step.wait_s >= allowance.deadline_s
+        and now_s + step.wait_s + step.jitter_s >= allowance.deadline_s
     ):
         return _give_up(repair, history, "the deadline leaves no time for another attempt")
     return step
@@ -165,14 +171,13 @@ def _after_failure(rungs: Sequence[Rung], repair: Repair, history: Sequence[Atte
         return Again(last.model, "retry")
     failed = _run_length(history, last.model)
     rung = _rung_of(rungs, last.model)
-    wait = (
-        last.failure.retry_after_s
-        if last.failure.retry_after_s is not None
-        else BACKOFF_S * 2 ** (failed - 1)
-    )
-    if failed <= rungs[rung].retries and wait <= MAX_WAIT_S:
-        return Again(last.model, "retry", wait)
-    return _climb(rungs, rung, repair, history)
+    named = last.failure.retry_after_s
+    wait = BACKOFF_S * 2 ** (failed - 1) if named is None else named
+    if failed > rungs[rung].retries or wait > MAX_WAIT_S:
+        return _climb(rungs, rung, repair, history)
+    if named is None:
+        return Again(last.model, "retry", wait / 2, wait / 2)
+    return Again(last.model, "retry", wait, wait * LATER)
 
 
 def passed_over(rungs: Sequence[Rung], repair: Repair, history: Sequence[Attempt], step: Again) -> Step:

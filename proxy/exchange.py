@@ -94,7 +94,9 @@ class Ports(Protocol):
         """A monotonic clock, seconds."""
         ...
 
-    async def wait(self, seconds: float) -> None: ...
+    async def wait(self, seconds: float, jitter_s: float) -> None:
+        """Let time pass: `seconds`, and by chance up to `jitter_s` more."""
+        ...
 
     async def open(self, order: Order) -> Call | Failure:
         """A call, not yet started, with what it may cost held; a Failure where a limit forbids it."""
@@ -188,7 +190,7 @@ async def converse(plan: Plan, messages: Sequence[Mapping[str, Any]], ports: Por
             step = Accept()
         if not isinstance(step, Again):
             return Outcome(plan, history, step, tuple(gate.held), committed or order.goes_on, released)
-        await ports.wait(step.wait_s)
+        await ports.wait(step.wait_s, step.jitter_s)
         origin = {"retry": order, "recall": order, "escalate": first}.get(step.purpose, base)
         order = replace(
             origin,

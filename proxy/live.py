@@ -1,6 +1,7 @@
 """The ports of production: one `Live` per exchange, over the services of its app."""
 
 import asyncio
+import random
 import time
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import replace
@@ -109,9 +110,9 @@ class Live:
     def now(self) -> float:
         return time.monotonic()
 
-    async def wait(self, seconds: float) -> None:
+    async def wait(self, seconds: float, jitter_s: float) -> None:
         if seconds > 0:
-            await asyncio.sleep(seconds)
+            await asyncio.sleep(seconds + random.random() * jitter_s)  # noqa: S311  nothing secret hangs on it
 
     def open(self, order: Order) -> Coroutine[Any, Any, Call | Failure]:
         """The call for `order`; its intent is in the ledger before a byte goes out."""

@@ -97,8 +97,13 @@ ROWS = [
     ("set-aside-climbs", [aside(ok())], {}, Again("big", "escalate")),
     ("set-aside-is-not-asked-again", [aside(bad())], {}, Again("big", "escalate")),
     ("set-aside-at-the-top-is-no-answer", [aside(ok("big"))], {}, GiveUp("failure")),
-    ("failure-is-repeated", [failed()], {}, Again("mini", "retry", 0.25)),
-    ("retry-after-is-waited-for", [failed(retry_after_s=1.5)], {}, Again("mini", "retry", 1.5)),
+    ("failure-is-repeated", [failed()], {}, Again("mini", "retry", 0.125, 0.125)),
+    (
+        "retry-after-is-waited-for",
+        [failed(retry_after_s=1.5)],
+        {},
+        Again("mini", "retry", 1.5, pytest.approx(0.15)),
+    ),
     ("failure-goes-to-another-deployment-at-once", [elsewhere(failed())], {}, Again("mini", "retry")),
     (
         "retry-after-of-one-deployment-is-not-waited-for-at-another",
@@ -123,7 +128,7 @@ ROWS = [
         {},
         GiveUp("schema"),
     ),
-    ("failure-after-an-answer-counts-afresh", [bad(), failed()], {}, Again("mini", "retry", 0.25)),
+    ("failure-after-an-answer-counts-afresh", [bad(), failed()], {}, Again("mini", "retry", 0.125, 0.125)),
 ]
 
 
@@ -139,6 +144,15 @@ LIMITS = [
     ("deadline-passed", Allowance(deadline_s=5.0), "limits.deadline_s"),
     ("deadline-too-near", Allowance(deadline_s=5.1), "deadline"),
 ]
+
+
+def test_waits_double_and_half_of_each_is_chance():
+    rungs, history, waits = (Rung("mini", 4),), [], []
+    for _ in range(4):
+        history.append(failed())
+        step = next_step(rungs, Repair(), Allowance(attempts=9), history, 0.0)
+        waits.append((step.wait_s, step.jitter_s))
+    assert waits == [(0.125, 0.125), (0.25, 0.25), (0.5, 0.5), (1.0, 1.0)]
 
 
 @pytest.mark.parametrize(("allowance", "words"), [r[1:] for r in LIMITS], ids=[r[0] for r in LIMITS])

@@ -141,6 +141,15 @@ async def test_a_provider_and_a_name_pin_one_of_them():
         assert (len(app.eu.seen), len(app.us.seen)) == (0, 5)
 
 
+async def test_a_pinned_one_is_within_its_models_retry_budget():
+    async with deployed(us=status(500)) as app:
+        while app.services.health.may_repeat("models/spread", time.monotonic()):
+            pass
+        with pytest.raises(openai.InternalServerError):
+            await ask(app, "us/spread")
+        assert len(app.us.seen) == 1
+
+
 async def test_what_a_provider_stores_stays_at_the_first_and_the_rest_is_spread():
     async with (
         deployed(eu={"object": "x"}, us={"object": "x"}) as app,

@@ -83,7 +83,7 @@ class ScriptedPorts:
     def now(self):
         return self.clock
 
-    async def wait(self, seconds):
+    async def wait(self, seconds, jitter_s):
         self.waited.append(seconds)
         self.clock += seconds
 
