@@ -15,19 +15,19 @@ from policies.chat import Failure, Reply, Usage
 from policies.contract import NO_CONTRACT, NO_VERDICT, Contract, Verdict
 from policies.hedging import hedged_after_s
 from policies.ladder import Again, Attempt
-from policies.limits import Granted
-from policies.money import cost_nanousd, worst_cost_nanousd
+from policies.money import cost_nanousd
 from policies.recall import Recalled
 from policies.route import ContextRule, Hedge
 from policies.saved import Saved, Spent, saved, shows_the_prompt
 from policies.structure import AS_ASKED
 from policies.trimming import Trimmed
 from proxy.admission import Admission
-from proxy.budgets import Rules, asked_output, ceiling, choices_of, hold, with_bound
+from proxy.budgets import Rules, asked_output, with_bound
 from proxy.cache import Answer
 from proxy.estimates import Estimate
 from proxy.exchange import Call, Order, Outcome
 from proxy.hedging import Hedged, Hooks
+from proxy.holds import Holds
 from proxy.judging import judged
 from proxy.listener import Listener
 from proxy.prompts import Prompt
@@ -91,7 +91,7 @@ class Live:
         self._messages_in = "input" if responses else "messages"
         self.messages: Sequence[Mapping[str, Any]] = conversation(ask.doc) if responses else ask.messages
         """The conversation as the client wrote it."""
-        self._rules = rules
+        self._holds = Holds(services, ask, rules)
         self.prompt = prompt
         self._recalling = Recalling(services, selected.route.context, ask, prompt) if prompt.recalls else None
         self._kept: Trimmed | None = None
@@ -99,7 +99,6 @@ class Live:
         """What each booked attempt used, at which price, by number."""
         self.saved: Saved | None = None
         """What this exchange saved against one untrimmed call to the last model; None where unknown."""
-        self._granted: dict[int, Granted] = {}
         self._shapes = Shapes(services, ask, selected.route.structured)
         self.progress: dict[str, Any] | None = None
         """Where the exchange stands, for clients that wait."""
@@ -200,7 +199,9 @@ class Live:
         prompt = self._ask.messages if messages is None else messages
         tools = self._tools if offer is None else offer.tools
         longest = asked_output(self._ask.doc, card, self._ask.endpoint)
-        most = await self._hold(order, card, prompt, tools, longest) if self._rules else None
+        most = (
+            await self._holds.hold(order.number, card, prompt, tools, longest) if self._holds.rules else None
+        )
         if isinstance(most, Failure):
             return most
         try:
@@ -208,10 +209,10 @@ class Live:
                 newer = upstream.family == "openai-strict"
                 changes |= with_bound(self._ask.doc, self._ask.endpoint, most, newer=newer)
             body = await edited(self._ask, changes)
-            reserved = self._reserved(order, card, len(body), prompt, longest)
+            reserved = self._holds.reserved(order.number, card, len(body), prompt, longest)
             self._begin(order, card, upstream_name, reserved)
         except BaseException:  # no call is made, and what was held for it is free again
-            self._release(order.number, 0, 0)
+            self._holds.release(order.number, 0, 0)
             raise
         self.progress = {"attempt": order.number, "model": order.model, "purpose": order.purpose}
         call = ChatCall(
@@ -317,7 +318,7 @@ class Live:
             passed=self._passed,
             listener=None,
             contract=self._contract if own is None else NO_CONTRACT,
-            rules=self._rules,
+            rules=self._holds.rules,
             compared=True,
             besides=True,
             prompt=Prompt(self._services.counter, rule, ask, planned),
@@ -336,50 +337,6 @@ class Live:
     def _tools(self) -> Sequence[Any]:
         tools = self._ask.doc.get("tools")
         return tools if isinstance(tools, list) else ()
-
-    async def _hold(
-        self,
-        order: Order,
-        card: ModelCard,
-        prompt: Sequence[Mapping[str, Any]],
-        tools: Sequence[Any],
-        output_tokens: int,
-    ) -> int | Failure | None:
-        """Hold the call's worst case; the tokens its answer has to stop at, where it was granted less."""
-        if self._chat:
-            counted = (await self._services.counter.measure(prompt, tools)).total
-            input_tokens = self._services.counter.at_most_theirs(card.alias, counted)
-        else:
-            input_tokens = len(self._ask.body)  # a token is never shorter than a byte
-        choices = choices_of(self._ask.doc)
-        granted = await hold(self._services.limiter, self._rules, card, input_tokens, output_tokens, choices)
-        if isinstance(granted, Failure):
-            return granted
-        self._granted[order.number] = granted
-        return ceiling(granted, card, input_tokens, output_tokens)
-
-    def _release(self, number: int, cost_nanousd: int | None, tokens: int) -> None:
-        """What was held for a call is given back, and what it did cost is charged."""
-        granted = self._granted.pop(number, None)
-        if granted is not None:
-            self._services.limiter.settle(granted, cost_nanousd, tokens)
-
-    def _reserved(
-        self,
-        order: Order,
-        card: ModelCard,
-        body_bytes: int,
-        prompt: Sequence[Mapping[str, Any]],
-        output_tokens: int,
-    ) -> int | None:
-        """The most that the call can cost, in nano-USD: what is booked of it should this process die."""
-        granted = self._granted.get(order.number)
-        if granted is not None and granted.nanousd is not None:
-            return granted.nanousd
-        if card.price is None:
-            return None
-        bound = self._services.counter.at_most(body_bytes, prompt if self._chat else ())
-        return worst_cost_nanousd(min(bound, card.window_tokens or bound), output_tokens, card.price)
 
     def _begin(self, order: Order, card: ModelCard, upstream_name: str, reserved: int | None) -> None:
         controls = self._ask.controls
@@ -455,7 +412,7 @@ class Live:
             ),
         )
         usage = attempt.usage or _NOTHING
-        self._release(attempt.number, cost, usage.input_tokens + usage.output_tokens)
+        self._holds.release(attempt.number, cost, usage.input_tokens + usage.output_tokens)
         if failure is None and usage.reported:
             self._services.paces.learn(card.alias, usage.output_tokens, attempt.ended_s - attempt.started_s)
         if failure is None and not cancelled and not self._contract.binds and attempt.purpose != "reask":
