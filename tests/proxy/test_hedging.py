@@ -89,7 +89,7 @@ async def _held(app):
 
 
 async def test_the_first_wins_where_it_is_faster_after_all():
-    async with hedging(eu=answers("first", 0.4), us=HANGS) as app:
+    async with hedging(eu=answers("first", 0.8), us=HANGS) as app:
         text, headers, _ = await ask(app, "late")
         assert (text, headers["x-request-id"]) == ("first", "up-first")
         await asyncio.wait_for(app.us.left.wait(), 1)
@@ -116,24 +116,24 @@ async def test_a_model_with_one_place_is_asked_there_again():
 
 
 async def test_a_second_call_that_fails_does_not_win():
-    async with hedging(eu=answers("first", 0.3), us=status(500)) as app:
+    async with hedging(eu=answers("first", 0.8), us=status(500)) as app:
         assert (await ask(app, "late"))[0] == "first"
         assert sorted(await booked(app)) == [(1, "eu", "answer", "ok"), (2, "us", "hedge_loser", "failed")]
 
 
 async def test_a_first_call_that_fails_late_is_answered_by_the_second():
     async def late(request, body):
-        await asyncio.sleep(0.4)
+        await asyncio.sleep(0.8)
         return web.Response(status=500)
 
-    async with hedging(eu=late, us=answers("fine", 0.6)) as app:
+    async with hedging(eu=late, us=answers("fine", 1.3)) as app:
         assert (await ask(app, "late"))[0] == "fine"
         assert await booked(app) == [(1, "eu", "hedge_loser", "failed"), (2, "us", "answer", "ok")]
 
 
 async def test_where_both_fail_the_exchange_goes_on():
     async def late(request, body):
-        await asyncio.sleep(0.4)
+        await asyncio.sleep(0.8)
         return web.Response(status=500)
 
     async with hedging(eu=late, us=late) as app:
@@ -162,7 +162,7 @@ async def test_a_stream_that_has_begun_is_not_asked_for_again():
 async def test_a_client_that_leaves_ends_and_books_both():
     async with hedging(eu=HANGS, us=HANGS) as app:
         with pytest.raises(openai.APITimeoutError):
-            await app.client.with_options(timeout=0.3).chat.completions.create(model="late", messages=USER)
+            await app.client.with_options(timeout=0.8).chat.completions.create(model="late", messages=USER)
         await asyncio.wait_for(app.eu.left.wait(), 1)
         await asyncio.wait_for(app.us.left.wait(), 1)
         assert sorted(await booked(app)) == [
