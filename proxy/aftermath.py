@@ -145,7 +145,7 @@ async def _summarised(
 ) -> None:
     rule = route.context.summary
     card = None if rule is None else services.ready.snapshot.card_for(rule.model)
-    if rule is None or card is None:  # the configuration changed meanwhile
+    if rule is None or card is None or not route.require <= card.tags:  # the configuration may have changed
         return
     space = room(card, rule.max_tokens)
     most = MOST_CHARS if space is None else min(MOST_CHARS, 2 * space.tokens)

@@ -364,6 +364,28 @@ class Checks:
                         at_name=True,
                         expected="policy: relevant beside it",
                     )
+            self._summary_bears(name, route)
+
+    def _summary_bears(self, name: str, route: dict[str, Any]) -> None:
+        """What may not leave a region may not be summarised elsewhere."""
+        context, wanted = route.get("context"), route.get("require")
+        summary = context.get("summary") if isinstance(context, dict) else None
+        alias = summary.get("model") if isinstance(summary, dict) else None
+        if not isinstance(alias, str) or not isinstance(wanted, list):
+            return
+        model = self._section("models").get(alias)
+        if not isinstance(model, dict):
+            return
+        tags = model.get("tags")
+        has = [tag for tag in tags if isinstance(tag, str)] if isinstance(tags, list) else []
+        missing = [tag for tag in wanted if isinstance(tag, str) and tag not in has]
+        if missing:
+            self._found.refuse(
+                ("routes", name, "context", "summary", "model"),
+                "lacks a tag that the route requires",
+                value=f"'{shortened(alias)}'",
+                expected=f"a model with the tag '{shortened(missing[0])}'",
+            )
 
 
 def _is_ours(listen: str) -> bool:

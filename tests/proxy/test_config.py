@@ -192,6 +192,12 @@ BROKEN = {
             "t.yaml:11:68: routes.a.context.summary.model: no model of this name, got 'minny'; did you mean 'mini'? (expected one of flagship, fx-*, mini)"
         ],
     ),
+    "summary-by-a-model-without-the-required-tag": (
+        "routes:\n  a: {ladder: [mini], require: [eu], context: {policy: relevant, summary: {model: mini}}}\n",
+        [
+            "t.yaml:11:83: routes.a.context.summary.model: lacks a tag that the route requires, got 'mini' (expected a model with the tag 'eu')"
+        ],
+    ),
     "summary-without-relevance": (
         "routes:\n  a: {ladder: [mini], context: {summary: {model: mini}}}\n",
         [
