@@ -18,6 +18,13 @@ COPY schemas schemas
 COPY policies policies
 COPY proxy proxy
 COPY LICENSE LICENSE
+# The hot path as machine code; compiler and mypy stay behind in this stage.
+COPY requirements/compile.lock requirements/compile.lock
+COPY tools/compile.py tools/compile.py
+RUN apt-get update -qq && apt-get install -y -qq --no-install-recommends gcc libc6-dev \
+    && python3 -m pip install --no-cache-dir --no-compile --require-hashes --only-binary :all: --target compile -r requirements/compile.lock \
+    && PYTHONPATH=compile env/bin/python tools/compile.py --must \
+    && rm -r compile tools requirements
 RUN python3 -m compileall -q -j 0 --invalidation-mode unchecked-hash env/lib schemas policies proxy \
     && install -d -o 10001 -g 10001 data
 

@@ -13,6 +13,7 @@ After the call `policies/doubts` says whether a valid answer is believed, where 
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import fields
 from fnmatch import fnmatchcase
 
 from policies.chat import Usage
@@ -24,6 +25,8 @@ from schemas.values import dataclass
 
 ENOUGH = 20.0
 """Evidence of fewer exchanges than this does not turn a ladder round."""
+_LOOKS = tuple(field.name for field in fields(When))
+"""What a rule may look at."""
 
 
 _DECISIVE = frozenset(
@@ -87,7 +90,7 @@ def needs(route: Route) -> frozenset[str]:
     """
     wanted: set[str] = set()
     for rule in route.match:
-        wanted.update(name for name in When.__slots__ if getattr(rule.when, name) is not None)
+        wanted.update(name for name in _LOOKS if getattr(rule.when, name) is not None)
     if wanted & {"tool"}:
         wanted = wanted - {"tool"} | {"tools"}
     if route.match or route.choose == "learned":

@@ -28,7 +28,7 @@ class Cell:
     __slots__ = ("value",)
 
     def __init__(self) -> None:
-        self.value: float = 0
+        self.value: int | float = 0
 
     def tell(self) -> float:
         return self.value
@@ -42,7 +42,7 @@ class Buckets:
     def __init__(self, bounds: Sequence[float]) -> None:
         self.bounds = bounds
         self.counts = [0] * (len(bounds) + 1)
-        self.sum: float = 0
+        self.sum: int | float = 0
 
     def observe(self, value: float) -> None:
         """Count `value`; bounds are inclusive, as Prometheus has them."""

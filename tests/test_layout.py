@@ -13,7 +13,7 @@ PURE_MODULES = sorted(path for folder in PURE for path in (ROOT / folder).rglob(
 MODULES = sorted(
     path for folder in ("schemas", "policies", "proxy") for path in (ROOT / folder).rglob("*.py")
 )
-LOCKS = ("run", "dev", "client", "demo", "fuzz", "audit")
+LOCKS = ("run", "dev", "client", "compile", "demo", "fuzz", "audit")
 MAKEFILE = (ROOT / "Makefile").read_text()
 TARGETS = re.findall(r"^([a-z]+):", MAKEFILE, re.MULTILINE)
 
@@ -79,7 +79,7 @@ def test_lock_pins_every_package_by_version_and_hash(lock):
 
 def test_locks_agree_on_versions():
     development = pinned("dev")
-    for lock in ("run", "client"):
+    for lock in ("run", "client", "compile"):
         assert pinned(lock).items() <= development.items(), lock
 
 
@@ -95,6 +95,7 @@ def test_every_declared_dependency_is_locked():
         "run": project["project"]["dependencies"],
         "dev": groups["dev"],
         "client": groups["client"],
+        "compile": groups["compile"],
         "demo": groups["demo"],
         "fuzz": groups["fuzz"],
         "audit": groups["audit"],
@@ -132,12 +133,15 @@ def test_image_stages_start_from_one_base_pinned_by_tag_and_digest():
 
 def test_image_holds_the_three_packages_and_the_runtime_lock_only():
     copied = {rest.split()[0] for rest in instruction("COPY") if not rest.startswith("--from")}
-    assert copied == {"schemas", "policies", "proxy", "LICENSE", "requirements/run.lock"}
+    building = {"requirements/compile.lock", "tools/compile.py"}
+    assert copied == {"schemas", "policies", "proxy", "LICENSE", "requirements/run.lock"} | building
     let_in = {line[1:] for line in (ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")}
     assert let_in == copied
     installs = [rest for rest in instruction("RUN") if "pip install" in rest]
-    assert len(installs) == 1
-    assert "--require-hashes" in installs[0]
+    assert len(installs) == 2
+    assert all("--require-hashes" in install for install in installs)
+    assert "--target compile " in installs[1]
+    assert "rm -r compile tools requirements" in installs[1]
     assert installs[0].count("-r ") == 1
     assert "-r requirements/run.lock" in installs[0]
 

@@ -170,5 +170,6 @@ case $part in
     dev)
         need dev "what running, testing and measuring need"
         need_model
+        .venv/bin/python tools/compile.py --once
         ;;
 esac

@@ -3,9 +3,9 @@
 
     sudo tools/prove_dockerfile.py --base DIR [--keep]
 
-DIR is a Debian root with python3 and python3-venv; it stands in for the base image and stays as it is:
+DIR is a Debian root with python3, its headers and venv; it stands in for the base image and stays as it is:
 
-    debootstrap --variant=minbase --include=python3,python3-venv,ca-certificates trixie DIR
+    debootstrap --variant=minbase --include=python3-dev,python3-venv,ca-certificates trixie DIR
 
 Each stage is a copy of it, in which RUN is carried out by chroot and COPY takes what .dockerignore lets in. The
 result is mounted read-only, with a fresh /tmp and the volume /data, and started as USER with ENTRYPOINT and CMD;
@@ -201,7 +201,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument(
-        "--base", type=pathlib.Path, required=True, help="a Debian root with python3 and python3-venv"
+        "--base", type=pathlib.Path, required=True, help="a Debian root with python3-dev and python3-venv"
     )
     parser.add_argument("--in-namespace", action="store_true", help=argparse.SUPPRESS)
     arguments = parser.parse_args()

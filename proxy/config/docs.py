@@ -135,6 +135,8 @@ def _default(info: FieldInfo) -> str:
     value: Any = info.get_default(call_default_factory=True)
     if value is None or isinstance(value, BaseModel) or value in ([], {}):
         return ""
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
     text = value if isinstance(value, str) else json.dumps(value).replace('"', "")
     return f"`{text}`"
 

@@ -15,6 +15,7 @@ import json
 import os
 from collections.abc import Iterator
 from contextlib import suppress
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -126,9 +127,11 @@ def _dumps(values: tuple[Any, ...]) -> bytes:
     try:
         return orjson.dumps(values)
     except TypeError:  # a lone surrogate, or a number of more than 64 bits
-        return json.dumps(
-            values, default=lambda value: {n: getattr(value, n) for n in value.__slots__}
-        ).encode()
+        return json.dumps(values, default=_members).encode()
+
+
+def _members(value: Any) -> dict[str, Any]:
+    return {field.name: getattr(value, field.name) for field in fields(value)}
 
 
 def _item(record: bytes) -> Attempt | tuple[str, Outcome | Saved] | None:

@@ -1,0 +1,89 @@
+"""Built code runs only where it says the same as the sources."""
+
+import importlib.util
+import json
+import pathlib
+import subprocess
+import sys
+
+import pytest
+
+from proxy import native
+
+ROOT = pathlib.Path(__file__).parents[2]
+
+
+@pytest.fixture
+def root(tmp_path):
+    """Sources of two modules, one of them in a package."""
+    (tmp_path / "package").mkdir()
+    (tmp_path / "package" / "inner.py").write_text("SAYS = 'source'\n")
+    (tmp_path / "outer.py").write_text("SAYS = 'source'\n")
+    return tmp_path
+
+
+@pytest.fixture
+def built(root, monkeypatch):
+    """What a build of them leaves behind; what stands for machine code is Python here."""
+    monkeypatch.delenv(native.WANTED, raising=False)
+    monkeypatch.setattr(sys, "meta_path", list(sys.meta_path))
+    out = root / "native"
+    out.mkdir()
+    (out / "outer.so.py").write_text("SAYS = 'built'\n")
+    modules = ["package.inner", "outer"]
+    manifest = {
+        "digest": native.digest(modules, root),
+        "modules": modules,
+        "libraries": {"outer": "outer.so.py"},
+    }
+    (out / native.MANIFEST).write_text(json.dumps(manifest))
+    return out
+
+
+def test_what_was_built_of_these_sources_is_imported(root, built):
+    assert native.use(built, root)
+    spec = importlib.util.find_spec("outer")
+    assert spec is not None
+    assert spec.origin == str(built / "outer.so.py")
+
+
+@pytest.mark.parametrize("changed", ["package/inner.py", "outer.py"])
+def test_a_changed_source_leaves_all_of_it_aside(root, built, changed):
+    (root / changed).write_text("SAYS = 'changed'\n")
+    assert not native.use(built, root)
+    assert importlib.util.find_spec("outer") is None
+
+
+@pytest.mark.parametrize(
+    "manifest",
+    [None, "", "{", "[]", "null", "{}", '{"modules": 1, "libraries": {}, "digest": ""}'],
+    ids=["none", "empty", "cut", "a-list", "null", "no-members", "wrong-types"],
+)
+def test_a_broken_build_is_left_aside(root, built, manifest):
+    if manifest is None:
+        (built / native.MANIFEST).unlink()
+    else:
+        (built / native.MANIFEST).write_text(manifest)
+    assert not native.use(built, root)
+
+
+def test_a_source_that_is_gone_leaves_all_of_it_aside(root, built):
+    (root / "outer.py").unlink()
+    assert not native.use(built, root)
+
+
+def test_it_can_be_switched_off(root, built, monkeypatch):
+    monkeypatch.setenv(native.WANTED, "0")
+    assert not native.use(built, root)
+
+
+def test_what_is_compiled_exists_and_is_no_more_than_the_hot_path():
+    asked = "import tools.compile as c; print(*c.MODULES)"
+    found = subprocess.run(
+        [sys.executable, "-c", asked], cwd=ROOT, capture_output=True, text=True, check=True, timeout=30
+    )
+    names = found.stdout.split()
+    assert len(names) == len(set(names))
+    assert all(ROOT.joinpath(*name.split(".")).with_suffix(".py").is_file() for name in names)
+    assert "proxy.exchange" in names
+    assert "proxy.app" not in names
