@@ -12,8 +12,7 @@ FROM python:3.13.15-slim-trixie@sha256:9d2e5553305c7c7b0097999bb17187c69b921ccd6
 WORKDIR /opt/tailrace
 COPY requirements/run.lock requirements/run.lock
 RUN python3 -m venv env \
-    && env/bin/python -m pip install --no-cache-dir --no-compile --require-hashes --only-binary :all: -r requirements/run.lock \
-    && env/bin/python -m pip uninstall --quiet --yes pip
+    && env/bin/python -m pip install --no-cache-dir --no-compile --require-hashes --only-binary :all: -r requirements/run.lock
 COPY schemas schemas
 COPY policies policies
 COPY proxy proxy
@@ -22,8 +21,9 @@ COPY LICENSE LICENSE
 COPY requirements/compile.lock requirements/compile.lock
 COPY tools/compile.py tools/compile.py
 RUN apt-get update -qq && apt-get install -y -qq --no-install-recommends gcc libc6-dev \
-    && python3 -m pip install --no-cache-dir --no-compile --require-hashes --only-binary :all: --target compile -r requirements/compile.lock \
-    && PYTHONPATH=compile env/bin/python tools/compile.py --must \
+    && env/bin/python -m pip install --no-cache-dir --no-compile --require-hashes --only-binary :all: --target compile -r requirements/compile.lock \
+    && PYTHONPATH="$PWD/compile" env/bin/python tools/compile.py --must \
+    && env/bin/python -m pip uninstall --quiet --yes pip \
     && rm -r compile tools requirements
 RUN python3 -m compileall -q -j 0 --invalidation-mode unchecked-hash env/lib schemas policies proxy \
     && install -d -o 10001 -g 10001 data
