@@ -46,6 +46,16 @@ class Finder:
         return None if file is None else importlib.util.spec_from_file_location(name, file)
 
 
+def in_use() -> bool:
+    """Whether this process runs built code."""
+    return any(isinstance(finder, Finder) for finder in sys.meta_path)
+
+
+def handed_on() -> dict[str, str]:
+    """The environment of a child that values are exchanged with: both ways pickle them differently."""
+    return {WANTED: "1" if in_use() else "0"}
+
+
 def use(built: Path = BUILT, root: Path = ROOT) -> bool:
     """Import the built modules from here on; False where there are none, or they are of other sources."""
     if os.environ.get(WANTED) == "0":

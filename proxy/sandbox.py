@@ -23,6 +23,7 @@ from cachetools import LRUCache
 from policies.chat import Reply
 from policies.contract import Contract, Verdict
 from policies.patching import Patch
+from proxy import native
 from schemas.check import Mended, Problem
 from schemas.compiled import Compiled, compile_schema
 from schemas.cost import cost_class
@@ -44,6 +45,7 @@ _SIZE = struct.Struct("<I")
 _PLAIN = {"builtins": {"set", "frozenset"}, "collections": {"OrderedDict"}}
 _OURS = ("policies.", "schemas.")
 _ROOT = Path(__file__).parents[1]
+_WORKER = "from proxy import native; native.use(); from proxy.sandboxed import main; main()"
 
 
 class Busy(Exception):
@@ -158,12 +160,12 @@ class Sandbox:
     async def _start(self) -> asyncio.subprocess.Process:
         """A worker that is ready. Raises TimeoutError and OSError."""
         worker = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "proxy.sandboxed"),
+            *(sys.executable, "-c", _WORKER),
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.DEVNULL,
             cwd=_ROOT,
-            env={},  # no secret of ours is in there
+            env=native.handed_on(),  # no secret of ours is in there
         )
         self._all.add(worker)
         try:

@@ -71,7 +71,3 @@ def _verdict(reply: Reply, contract: Contract, patch: Patch | None, known: _Know
         return Verdict(
             "invalid", problems=(Problem("", "schema", "it could not be checked in bounded memory"),)
         )
-
-
-if __name__ == "__main__":
-    main()

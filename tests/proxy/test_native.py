@@ -72,6 +72,12 @@ def test_a_source_that_is_gone_leaves_all_of_it_aside(root, built):
     assert not native.use(built, root)
 
 
+def test_a_child_does_as_its_parent(root, built):
+    assert native.handed_on() == {native.WANTED: "1" if native.in_use() else "0"}
+    native.use(built, root)
+    assert native.handed_on() == {native.WANTED: "1"}
+
+
 def test_it_can_be_switched_off(root, built, monkeypatch):
     monkeypatch.setenv(native.WANTED, "0")
     assert not native.use(built, root)
