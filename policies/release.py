@@ -49,6 +49,8 @@ class Gate(Protocol):
     """The text that went out, where the gate reads texts."""
     hopeless: bool
     """Whether nothing that may still come can make this a valid answer: hang up."""
+    open: bool
+    """Whether all that may still come is released as it comes, unseen by the gate."""
 
     def offer(self, piece: Piece) -> list[bytes]:
         """The pieces that may go out now."""
@@ -62,12 +64,13 @@ class OpenGate:
     can still be replaced unseen. `hold_calls`: from the first tool call on everything is held.
     """
 
-    __slots__ = ("held", "hold_calls", "hopeless", "opened", "released", "shut")
+    __slots__ = ("held", "hold_calls", "hopeless", "open", "opened", "released", "shut")
 
     def __init__(self, *, hold_calls: bool = False) -> None:
         self.held: list[bytes] = []
         self.released = ""
         self.hopeless = False
+        self.open = False
         self.opened = False
         self.shut = False
         self.hold_calls = hold_calls
@@ -81,6 +84,7 @@ class OpenGate:
         if self.shut or not piece.speaks:
             return []
         self.opened = True
+        self.open = not self.hold_calls
         released, self.held = self.held, []
         return released
 
@@ -88,12 +92,13 @@ class OpenGate:
 class HoldGate:
     """Releases nothing: the answer must be whole and judged first."""
 
-    __slots__ = ("held", "hopeless", "released")
+    __slots__ = ("held", "hopeless", "open", "released")
 
     def __init__(self) -> None:
         self.held: list[bytes] = []
         self.released = ""
         self.hopeless = False
+        self.open = False
 
     def offer(self, piece: Piece) -> list[bytes]:
         self.held.append(piece.data)
@@ -109,13 +114,14 @@ class CheckedGate:
     """
 
     LAG = 24
-    __slots__ = ("_reader", "_waiting", "held", "hopeless", "released")
+    __slots__ = ("_reader", "_waiting", "held", "hopeless", "open", "released")
 
     def __init__(self, contract: Contract) -> None:
         assert contract.schema is not None
         self.held: list[bytes] = []
         self.released = ""
         self.hopeless = False
+        self.open = False
         self._reader = Unwrapped(contract.schema)
         self._waiting = ""
 

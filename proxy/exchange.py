@@ -9,7 +9,7 @@ all it decides is a function of `policies`. The code that receives and answers i
 ports of production are in `proxy/live.py`; the tests play scripted ones.
 """
 
-from collections.abc import Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Literal, Protocol
 
@@ -52,7 +52,14 @@ class Call(Protocol):
     """One upstream call under way; two, where a late one is hedged (`proxy/hedging.py`)."""
 
     async def more(self) -> Sequence[release.Piece] | None:
-        """The next parts of a streamed answer, as they come; None when the answer is there. Makes the call first."""
+        """The next parts of a streamed answer, as they come; None when the answer is there. Makes the call first.
+
+        Nothing: the client is to be waited for.
+        """
+        ...
+
+    def flow(self, onward: Callable[[bytes], bool]) -> None:
+        """What comes from here on may go `onward` at once; False of it: after the client has been waited for."""
         ...
 
     def result(self) -> Reply | Failure:
@@ -119,7 +126,11 @@ class Ports(Protocol):
         ...
 
     async def tell(self, piece: bytes) -> None:
-        """Send a piece to the client, now."""
+        """Send a piece to the client, now; waits while the client is slow."""
+        ...
+
+    def tell_at_once(self, piece: bytes) -> bool:
+        """Send a further piece without waiting; False where the client should be waited for before the next."""
         ...
 
     def account(self, attempt: Attempt) -> Attempt:
@@ -319,9 +330,11 @@ async def _make(order: Order, contract: Contract, gate: Gate, ports: Ports) -> _
     try:
         while (pieces := await call.more()) is not None:
             released = [data for piece in pieces for data in gate.offer(piece)]
-            if released:
+            if released or not pieces:
                 told = True
                 await ports.tell(b"".join(released))
+                if gate.open:
+                    call.flow(ports.tell_at_once)
             if gate.hopeless:  # no more tokens are paid for what cannot become valid
                 call.abort()
                 break

@@ -107,6 +107,10 @@ class Hedged:
             self._hooks.began(time.monotonic() - winner.began_s)
         return winner.first.result()
 
+    def flow(self, onward: Callable[[bytes], bool]) -> None:
+        """See `proxy.exchange.Call`."""
+        self._read.flow(onward)
+
     async def _race(self) -> _Run:
         """The call that begins to answer first; where none does, the one that failed last."""
         first = self._start(self._order, self._read)

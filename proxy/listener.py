@@ -54,12 +54,25 @@ class Listener:
         response = self._response
         if response is None:
             response = await self._start()
+        self._note(data)
+        await response.write(data)
+
+    def tell_at_once(self, data: bytes) -> bool:
+        """Send whole events of an answer that has begun; False where the client is slow, or has left."""
+        response = self._response
+        assert response is not None, "tell comes first"
+        self._note(data)
+        try:
+            return response.write_at_once(data)
+        except ConnectionError:
+            return False  # the handler is told by the server
+
+    def _note(self, data: bytes) -> None:
         self._spoke_at = self._loop.time()
         if self.spoke_first_s is None and not data.startswith(b":"):
             self.spoke_first_s = time.monotonic()
         if self.told is not None and not data.startswith(b":"):
             self.told.append(data)
-        await response.write(data)
 
     async def _start(self) -> serving.StreamResponse:
         async with self._starting:  # the first piece and the first comment may come together

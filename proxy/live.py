@@ -376,6 +376,10 @@ class Live:
         assert self._listener is not None, "only streams have pieces"
         await self._listener.tell(piece)
 
+    def tell_at_once(self, piece: bytes) -> bool:
+        assert self._listener is not None, "only streams have pieces"
+        return self._listener.tell_at_once(piece)
+
     def account(self, attempt: Attempt) -> Attempt:
         card = self._admission.ended(attempt)
         cost = 0 if attempt.usage is None else cost_nanousd(attempt.usage, card.price)

@@ -30,13 +30,13 @@ LIBRARY = "tailrace_native"
 # stores' threads, whose work is SQLite's.
 MODULES = (
     *(f"policies.{name}" for name in ["allowance", "breaker", "budget", "cards", "chat", "constraints", "contract", "facts", "ladder", "limits", "money", "plan", "release", "room", "route", "routing", "saved", "structure", "unwrapped", "window"]),
-    *(f"schemas.{name}" for name in ["check", "compiled", "mend", "strict"]),
-    *(f"proxy.{name}" for name in ["budgets", "edges", "estimates", "exchange", "facts", "health", "listener", "live", "planning", "prompts", "selection", "series", "telemetry"]),
+    *(f"schemas.{name}" for name in ["check", "mend"]),
+    *(f"proxy.{name}" for name in ["admission", "budgets", "edges", "estimates", "exchange", "facts", "health", "listener", "live", "planning", "prompts", "selection", "series", "telemetry"]),
     "proxy.handlers.completions",
     *(f"proxy.serving.{name}" for name in ["connection", "request", "response"]),
     *(f"proxy.stores.{name}" for name in ["base", "journal"]),
     *(f"proxy.upstreams.{name}" for name in ["answer", "connection", "http1", "lane", "openai", "pool", "transport"]),
-    *(f"proxy.wire.{name}" for name in ["ask", "body", "chat", "facts", "headers", "sse"]),
+    *(f"proxy.wire.{name}" for name in ["ask", "chat", "facts", "headers", "sse"]),
 )  # fmt: skip
 
 

@@ -102,10 +102,16 @@ class StreamResponse:
         """Send a piece. Waits while the client is slow; raises ConnectionError when it left."""
         connection = self._connection
         assert connection is not None, "prepare comes first"
+        if not self.write_at_once(data) and connection.drained is not None:
+            await connection.drained
+
+    def write_at_once(self, data: bytes) -> bool:
+        """Send a piece; False where the client is slow. Raises ConnectionError when it left."""
+        connection = self._connection
+        assert connection is not None, "prepare comes first"
         if data and not self._bodiless:
             connection.write(b"%x\r\n%b\r\n" % (len(data), data) if self._chunked else data)
-        if connection.drained is not None:
-            await connection.drained
+        return connection.drained is None
 
     async def write_eof(self, data: bytes = b"") -> None:
         """Send the last piece, if any, and the end."""

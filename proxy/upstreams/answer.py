@@ -1,6 +1,7 @@
 """An answer that arrives on a connection of the own pool: held pieces on one side, a consumer on the other."""
 
 import asyncio
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Self
 
 from proxy.snapshot import Timeouts
@@ -15,6 +16,7 @@ class Answer:
 
     __slots__ = (
         "_loop",
+        "_sink",
         "_waiter",
         "came",
         "closing",
@@ -42,6 +44,8 @@ class Answer:
         """`total` is the time, on the loop's clock, when all must be over."""
         self._loop = loop
         self._waiter: asyncio.Future[None] | None = None
+        self._sink: Callable[[bytes], bool] | None = None
+        """Takes what comes as it comes."""
         self.connection: Connection | None = None
         self.method = method
         self.timeouts = timeouts
@@ -75,6 +79,12 @@ class Answer:
 
     def wake(self) -> None:
         """Something has changed for whoever waits."""
+        sink = self._sink
+        if sink is not None and self.held:
+            if not sink(self._take()):
+                self._sink = None
+            elif not self.whole and self.error is None:
+                return
         waiter = self._waiter
         if waiter is not None:
             self._waiter = None
@@ -148,6 +158,25 @@ class Answer:
                 raise self.error
             await self.news()
         return self._take()
+
+    async def pushed(self, sink: Callable[[bytes], bool]) -> bool:
+        """Hand each piece to `sink` in the moment it comes, until that says False; False when no more will come.
+
+        No task has to be woken for a piece. `sink` raises nothing. Raises as reading does.
+        """
+        self.wanted = 1
+        if self.held and not sink(self._take()):
+            return True
+        self._sink = sink
+        try:
+            while self._sink is not None and not self.whole and self.error is None:
+                await self.news()
+            stopped = self._sink is None
+        finally:
+            self._sink = None
+        if not stopped and self.error is not None:
+            raise self.error
+        return stopped
 
     def _take(self) -> bytes:
         held = self.held

@@ -13,9 +13,10 @@ from urllib.parse import urlencode
 
 from policies.chat import Failure, Recalls, Reply, Usage
 from policies.ladder import Attempt
-from policies.money import usage_of
 from proxy.estimates import Estimate
 from proxy.snapshot import Provider, Timeouts
+from proxy.upstreams.answer import Answer
+from proxy.upstreams.refusal import refusal, transport_failure
 from proxy.upstreams.transport import (
     SLOWEST_BYTES_S,
     IdleTimeout,
@@ -47,7 +48,6 @@ from schemas.families import FamilyName
 MAX_REPLY_BYTES = 32 * 1024 * 1024
 MAX_EVENT_BYTES = 8 * 1024 * 1024
 """Of one event of a stream: an image in base64 fits, what only fills memory does not."""
-MAX_ERROR_BYTES = 64 * 1024
 _GIVEN_UP = Failure("broken", "the call was given up")
 _WITH_CHOICES = frozenset({"chat/completions", "completions"})
 _HEAD = ("id", "object", "created", "model", "system_fingerprint", "service_tier")
@@ -174,6 +174,10 @@ class ChatCall:
         self._events: _Events | None = None
         self._ended = False
         """The result stands."""
+        self._onward: Callable[[bytes], bool] | None = None
+        self._end_read: Chunk | None = None
+        self._unread: list[bytes] = []
+        self._push_failed: Exception | None = None
         self._result: Reply | Failure = _GIVEN_UP
         self._sent = False
         """Whether the upstream may have begun to work, and so may bill."""
@@ -212,7 +216,7 @@ class ChatCall:
             self._sent = self._sent and error.sent
             # A stream that has said its finish_reason is whole, however its connection ended.
             whole = self._gathered.finished
-            self._result = self._gathered.reply(None) if whole else _transport_failure(error)
+            self._result = self._gathered.reply(None) if whole else transport_failure(error)
         except (Unreadable, TooLong) as error:
             self.abort()
             self._result = Failure(
@@ -220,6 +224,10 @@ class ChatCall:
             )
         self._ended = True
         return None
+
+    def flow(self, onward: Callable[[bytes], bool]) -> None:
+        """See `proxy.exchange.Call`."""
+        self._onward = onward
 
     async def _begin(self) -> Response:
         """The call is made, and the head of its answer is here. Raises TransportError."""
@@ -255,33 +263,62 @@ class ChatCall:
         return self._replayed(self._result) if self._stream and isinstance(self._result, Reply) else None
 
     async def _next(self, received: Pieces) -> Sequence[Piece] | None:
-        """What the next events of the stream hold."""
+        """What the next events of the stream hold; nothing where the client has to be waited for."""
         response, events = self._response, self._events
         assert response is not None
         assert events is not None
         while True:
             self._waits()
-            try:
-                data = await received.__anext__()
-            except StopAsyncIteration:
-                self._ended = True
+            if self._onward is not None and isinstance(received, Answer):
+                more = await received.pushed(self._push)
+                if self._push_failed is not None:
+                    raise self._push_failed
+                found, last = self._unread, self._end_read
+                self._unread = []
+            else:
+                data = await anext(received, None)
                 self._goes_on()
-                self._stopped(whole=not events.rest)
-                return None
-            self._goes_on()
-            found = events.feed(data, self._waited_s)
+                more, last = data is not None, None
+                found = events.feed(data, self._waited_s) if data is not None else []
+            pieces: list[Piece] = []
             if (
                 found and len(found[0]) > LARGE_BYTES
             ):  # so long an event came in pieces: no other is before it
                 pieces, last = await asyncio.to_thread(self._read, found)
-            else:
+            elif found:
                 pieces, last = self._read(found)
             if last is not None or self._over:
                 self._ended = True
                 await self._end(response, last)
                 return pieces or None
-            if pieces:
+            if not more:
+                self._ended = True
+                self._goes_on()
+                self._stopped(whole=not events.rest)
+                return None
+            if pieces or self._onward is not None:
                 return pieces
+
+    def _push(self, data: bytes) -> bool:
+        """One piece of the body, in the moment it came; False where that is no longer the way."""
+        events, onward = self._events, self._onward
+        assert events is not None
+        assert onward is not None
+        self._goes_on()
+        try:
+            found = events.feed(data, self._waited_s)
+            if found and len(found[0]) > LARGE_BYTES:  # it is read in a thread
+                self._unread = found
+                return False
+            pieces, self._end_read = self._read(found)
+            goes_on = not pieces or onward(b"".join([piece.data for piece in pieces]))
+        except Exception as error:  # noqa: BLE001  raised again in `more`: here the event loop would get it
+            self._push_failed = error
+            return False
+        if self._end_read is not None or self._over:
+            return False
+        self._waits()
+        return goes_on
 
     def _read_whole(self, body: bytes) -> Reply | Failure:
         """The reply in a body with status 200. Some servers say their errors there, too. Raises Unreadable."""
@@ -445,42 +482,6 @@ class ChatCall:
 
 def _is_stream(response: Response) -> bool:
     return (response.header("content-type") or "").startswith("text/event-stream")
-
-
-async def refusal(
-    response: Response, headers: tuple[tuple[str, str], ...], added: Sequence[str] = ()
-) -> tuple[Failure, Usage | None]:
-    """An answer that is not 200, as a failure that keeps what the upstream said; and what it says it billed.
-
-    `added` are members that we put into the request: a refusal that names one is `unsupported`.
-    """
-    status = response.status
-    body = await response.read(MAX_ERROR_BYTES)
-    if status < 400:  # a redirect followed with a key would hand it to a stranger
-        return Failure("malformed", f"The upstream answered {status}, which is not followed."), None
-    usage = _usage_in(body) if b'"usage"' in body else None
-    message, whole = complete_error_body(body, status)
-    if status in (400, 422) and any(name in message for name in added):
-        return Failure("unsupported", message, status, True, 0.0, body=whole or b"", headers=headers), usage
-    said = dict(headers)
-    wish = said.get("x-should-retry")
-    retryable = wish != "false" and (status in (408, 409, 429) or status >= 500)
-    after = wire_headers.retry_after_s(said, time.time())
-    return Failure("status", message, status, retryable, after, whole or b"", headers=headers), usage
-
-
-def _usage_in(body: bytes) -> Usage | None:
-    try:
-        return usage_of(read_object(body).get("usage"))
-    except Unreadable:
-        return None
-
-
-def _transport_failure(error: TransportError) -> Failure:
-    text = str(error) or type(error).__name__
-    return Failure(
-        error.kind, f"The upstream could not be reached or did not answer: {text}.", retryable=error.retryable
-    )
 
 
 def _without_null_usage(data: bytes) -> bytes:

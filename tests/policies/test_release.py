@@ -42,7 +42,9 @@ def test_an_open_gate_waits_for_the_first_piece_that_speaks():
     gate = OpenGate()
     assert gate.offer(Piece("role", speaks=False)) == []
     assert gate.held == [b"role"]
+    assert not gate.open
     assert gate.offer(Piece("hi")) == [b"role", b"hi"]
+    assert gate.open
     assert gate.offer(Piece("later", speaks=False)) == [b"later"]
     assert gate.held == []
 
@@ -53,6 +55,7 @@ def test_tool_calls_are_held_from_the_first_on_where_they_are_judged():
     assert gate.offer(Piece("call", calls=True)) == []
     assert gate.offer(Piece("more")) == []
     assert gate.held == [b"call", b"more"]
+    assert not gate.open
 
 
 def test_a_hold_gate_releases_nothing():

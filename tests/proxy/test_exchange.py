@@ -41,6 +41,7 @@ class ScriptedCall:
     def __init__(self, script, ports, number):
         self.script, self.ports, self.number = script, ports, number
         self.events: Iterator | None = None
+        self.onward = None
         self.aborted = False
 
     async def more(self) -> Sequence[Piece] | None:
@@ -52,7 +53,12 @@ class ScriptedCall:
             await asyncio.Event().wait()
         if event is None:
             return None
+        if event == []:
+            return event
         return [event if isinstance(event, Piece) else Piece(event, speaks=True)]
+
+    def flow(self, onward):
+        self.onward = onward
 
     def result(self):
         last = self.script[-1]
@@ -105,6 +111,11 @@ class ScriptedPorts:
     async def tell(self, piece):
         self.story.append("tell")
         self.told.append(piece)
+
+    def tell_at_once(self, piece):
+        self.story.append("tell at once")
+        self.told.append(piece)
+        return True
 
     def account(self, attempt):
         self.story.append("account")
@@ -236,6 +247,26 @@ def test_stream_without_contract_is_told_piece_by_piece():
     assert ports.told == [b"a", b"b"]
     assert outcome.committed
     assert ports.story == ["call", "tell", "tell", "account"]
+
+
+def test_once_the_gate_is_open_pieces_may_go_on_by_themselves():
+    ports = ScriptedPorts([Piece(b"role", speaks=False), b"a", "a"])
+    play(ports, plan("mini", schema=None))
+    assert ports.calls[0].onward == ports.tell_at_once
+
+
+@pytest.mark.parametrize("mode", ["hold", "checked"])
+def test_what_must_be_judged_never_goes_on_by_itself(mode):
+    text = Piece(VALID.encode(), speaks=True, text=VALID)
+    ports = ScriptedPorts([text, VALID])
+    play(ports, plan("mini", mode=mode))
+    assert ports.calls[0].onward is None
+
+
+def test_a_call_that_gives_nothing_has_the_client_waited_for():
+    ports = ScriptedPorts([b"a", [], b"b", "ab"])
+    play(ports, plan("mini", schema=None))
+    assert ports.told == [b"a", b"", b"b"]
 
 
 def test_held_stream_is_told_nothing_before_its_verdict():

@@ -163,3 +163,41 @@ async def test_an_answer_passed_on_that_is_cut_ends_and_nothing_takes_its_place(
             assert not answer.endswith(b"0\r\n\r\n")
             cells = app.services.telemetry.families.requests.cells
             assert [labels for labels, cell in cells.items() if cell.value] == [("default", "502")]
+
+
+async def test_a_client_that_reads_slowly_slows_its_upstream_and_gets_all_of_it_in_order(app, upstream):
+    """Some 20 MB: what sockets, the proxy and the upstream hold between them is a fraction of it."""
+    written = 0
+    first, last = events()[0], b""
+    text = "x" * 4_000
+
+    async def flood(request, _):
+        nonlocal written
+        out = web.StreamResponse(headers={"content-type": "text/event-stream"})
+        await out.prepare(request)
+        await out.write(first)
+        for n in range(5_000):
+            said = json.loads(first[6:]) | {"choices": [{"index": 0, "delta": {"content": f"{n:05}{text}"}}]}
+            await out.write(b"data: " + json.dumps(said, separators=(",", ":")).encode() + b"\n\n")
+            written = n
+        await out.write(events(usage=None)[-1] + b"data: [DONE]\n\n")
+        return out
+
+    upstream.script = [flood]
+    host, _, port = app.url.removeprefix("http://").partition(":")
+    reader, writer = await asyncio.open_connection(host, int(port), limit=2**16)
+    body = json.dumps({"model": "mini", "messages": USER, "stream": True}).encode()
+    head = f"POST /v1/chat/completions HTTP/1.0\r\nhost: h\r\ncontent-length: {len(body)}\r\n\r\n"
+    writer.write(head.encode() + body)
+    await asyncio.sleep(0.5)
+    stuck = written
+    await asyncio.sleep(0.3)
+    assert written == stuck < 4_000
+    numbers = []
+    while line := await reader.readline():
+        if line.startswith(b"data: {") and b'"content":"0' in line:
+            numbers.append(int(line.partition(b'"content":"')[2][:5]))
+        last = line if line.strip() else last
+    assert numbers == list(range(5_000))
+    assert last == b"data: [DONE]\n"
+    writer.close()

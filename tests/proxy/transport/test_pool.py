@@ -49,6 +49,47 @@ def gated(gate, log=None):
     return script
 
 
+@pytest.mark.parametrize("taken", [0, 1, 3], ids=["all", "one", "three"])
+async def test_pieces_are_pushed_as_they_come_until_the_sink_says_no(pool, taken):
+    parts = [b"%03d" % n for n in range(6)]
+
+    async def script(visit):
+        await visit.request()
+        await visit.say(chunked(end=b""))
+        for part in parts:
+            await visit.say(b"3\r\n" + part + b"\r\n")
+            await asyncio.sleep(0.01)
+        await visit.say(b"0\r\n\r\n")
+        await visit.hang()
+
+    seen = []
+
+    def sink(data):
+        seen.append(data)
+        return len(seen) != taken
+
+    async with hostile(script) as server:
+        response = await send(pool, server)
+        assert await response.pushed(sink) is bool(taken)
+        assert len(seen) == (taken or len(parts))
+        seen += [piece async for piece in response.pieces()]
+        assert b"".join(seen) == b"".join(parts)
+        assert repr(pool) == "<Pool [<Lane 1 open, 1 idle, 0 waiting>]>"
+
+
+async def test_a_cut_in_what_is_pushed_is_raised_after_what_came(pool):
+    async def script(visit):
+        await visit.request()
+        await visit.say(chunked(end=b"") + b"3\r\nabc\r\n")
+
+    seen = []
+    async with hostile(script) as server:
+        response = await send(pool, server)
+        with pytest.raises(Broken):
+            await response.pushed(lambda data: seen.append(data) is None)
+    assert seen == [b"abc"]
+
+
 async def test_no_more_connections_than_allowed_and_first_come_first_served(pool):
     gate, log = asyncio.Event(), []
     async with hostile(gated(gate, log)) as server:
