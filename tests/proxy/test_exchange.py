@@ -55,7 +55,7 @@ class ScriptedCall:
             return None
         if event == []:
             return event
-        return [event if isinstance(event, Piece) else Piece(event, speaks=True)]
+        return [Piece(event, speaks=True) if isinstance(event, bytes) else event]
 
     def flow(self, onward):
         self.onward = onward

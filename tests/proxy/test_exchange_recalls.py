@@ -1,6 +1,6 @@
 """An exchange whose model looks things up, played with scripted ports."""
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import pytest
 
@@ -173,7 +173,13 @@ def test_a_held_stream_has_the_pieces_of_the_answer_alone():
     assert outcome.held == (b"y",)
 
 
-class SayingPiece(Piece):
+@dataclass
+class SayingPiece:
+    data: bytes
+    speaks: bool
+    text: str
+    calls: bool = False
+
     def saying(self, text):
         return text.encode()
 
