@@ -129,7 +129,7 @@ def left_out(index: Index, dropped: Sequence[Dropped]) -> set[int]:
     for at, parts in spans.items():
         for piece in index.of_message(at):
             it = index.pieces[piece]
-            if parts is None or (it.start, it.end) in parts:
+            if parts is None or it.whole or (it.start, it.end) in parts:
                 found.add(piece)
     return found
 
@@ -202,7 +202,9 @@ def _name(entry: Any) -> Any:
 def _call(call: Mapping[str, Any], position: int) -> dict[str, Any]:
     """A call as every provider takes it back: with an id, and arguments that are JSON."""
     function = call.get("function") or {}
-    arguments = str(function.get("arguments") or "")
+    arguments = function.get("arguments") or ""
+    if not isinstance(arguments, str):  # some servers write them as the object that they are
+        arguments = json.dumps(arguments, default=str)
     try:
         is_object = isinstance(json.loads(arguments), dict)
     except (ValueError, RecursionError):

@@ -10,6 +10,8 @@ from policies import recall
 from policies.allowance import Allowance
 from policies.cards import ModelCard
 from policies.chat import Choice, Recalls, Reply, ToolCall
+from policies.index import Index
+from policies.prefix import trim_on
 from policies.recall import TOOL_NAME, budget, changes, left_out, look_up, may_offer, offers, query_of
 from policies.relevant import trim
 from policies.trimming import recent
@@ -215,6 +217,29 @@ def test_calls_are_given_back_as_every_provider_takes_them():
     assert json.loads(call["function"]["arguments"]) == {"query": "gate"}
     assert recalled.messages[0]["reasoning_content"] == "hm"
     assert found(recalled)["passages"]
+
+
+def test_arguments_that_came_as_an_object_are_text_again():
+    call = {"id": "c", "function": {"name": TOOL_NAME, "arguments": {"query": "north gate"}}}
+    recalled = look_up(TALK, {1}, Recalls((), {"role": "assistant", "tool_calls": [call]}), 60)
+    assert json.loads(recalled.messages[0]["tool_calls"][0]["function"]["arguments"]) == {
+        "query": "north gate"
+    }
+    assert found(recalled)["passages"]
+
+
+def test_a_masked_result_may_be_looked_up():
+    index = Index(Words())
+    read = {"id": "c", "type": "function", "function": {"name": "read", "arguments": "{}"}}
+    chat = [{"role": "user", "content": "Read."}]
+    for n in range(3):
+        chat.append({"role": "assistant", "content": None, "tool_calls": [read | {"id": f"c{n}"}]})
+        text = f"Page {n} names walrus{n}. " + "Rain and hills. " * 28
+        chat.append({"role": "tool", "tool_call_id": f"c{n}", "content": text})
+    decided = trim_on(chat, 250, index=index, mask_after=1).trimmed
+    assert {gone.reason for gone in decided.dropped} == {"masked"}
+    recalled = look_up(index, left_out(index, decided.dropped), asked("walrus0"), 150)
+    assert "walrus0" in found(recalled)["passages"][0]["text"]
 
 
 def test_a_result_of_a_tool_is_found_by_what_it_holds():
