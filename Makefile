@@ -57,7 +57,7 @@ BENCHMARKS ?= $(filter-out __%,$(basename $(notdir $(wildcard benchmarks/*.py)))
 bench: compile  ## measures: every script in benchmarks/, or those that BENCHMARKS="..." names
 	@set -e; for name in $(BENCHMARKS); do echo "== $$name"; $(BIN)/python benchmarks/$$name.py $(ARGS); done
 
-fuzz: env  ## looks for texts that break the readers of streams, JSON, schemas and configurations (SECONDS_EACH=60)
+fuzz: env  ## looks for texts that break the readers of streams, JSON, schemas and configurations, or the API (SECONDS_EACH=60)
 	@tools/fuzz.sh
 
 audit: env  ## looks for known mistakes in the code and, by the network, for known holes in the locked packages

@@ -62,6 +62,9 @@ Handler = Callable[[Services, Visit], Awaitable[serving.Answer]]
 
 _EXCHANGES = frozenset({"chat/completions", "completions", "embeddings", "moderations"})
 """Endpoints that an exchange serves: one JSON object in, one model call out."""
+_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+"""TRACE above all is not passed on: a provider that answers it would show the client what we sent, our key too."""
+_OPERATIONS = frozenset({"/healthz", "/readyz", "/metrics", "/ui", "/ui/data"})
 _ROUTE_PATH = re.compile(r"/r/([^/]{1,200})/v1/(.*)", re.DOTALL)
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 _BOUND = ("host", "port", "admin_listen", "workers")
@@ -270,6 +273,8 @@ class App:
         services = self.services
         path = request.path
         headers = request.headers
+        if request.method not in _METHODS:
+            raise method_not_allowed(request.method, path[:200], ", ".join(sorted(_METHODS)))
         if self._two_doors:
             check_door(request, path)
         if request.method == "OPTIONS":
@@ -307,9 +312,13 @@ class App:
         first = path.split("/", 1)[0]
         if first == "models" and method == "GET":
             return models
-        if path == "feedback" and method == "POST":
+        if path == "feedback":
+            if method != "POST":
+                raise method_not_allowed(method, "/v1/feedback", "POST")
             return feedback
-        if path == "usage" and method == "GET":
+        if path == "usage":
+            if method != "GET":
+                raise method_not_allowed(method, "/v1/usage", "GET")
             return usage
         if first == "context":
             return context
@@ -325,6 +334,8 @@ class App:
         self, request: serving.Request, path: str, visit_id: str, headers: Mapping[str, str]
     ) -> serving.Response:
         if request.method not in ("GET", "HEAD"):
+            if path in _OPERATIONS:
+                raise method_not_allowed(request.method, path, "GET, HEAD")
             raise not_found(f"There is nothing to {request.method} at this path.", code="unknown_url")
         if path == "/healthz":
             return operations.healthz()
