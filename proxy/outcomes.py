@@ -81,6 +81,7 @@ def row_of(
         "model": choice.model,
         "kept": None if kept is None else kept.model,
         "propensity": choice.propensity,
+        "reason": choice.because,
         "holdout": choice.holdout,
         "verdict": outcome.last.verdict.kind,
         "repairs": [change.operation for change in outcome.last.verdict.changes],

@@ -104,6 +104,12 @@ def _route_warnings(snapshot: Snapshot, route: Route) -> Iterator[str]:
             yield f"route {route.name}: {alias} is not known to take tools: it is not offered context.recall_tool"
     if len(set(route.ladder)) < len(route.ladder):
         yield f"route {route.name}: a model stands twice in its ladder"
+    floor = route.floor
+    if floor is not None and route.choose == "learned":
+        if not floor.plans:
+            yield f"route {route.name}: no saving is certified for its floor: everything goes to {floor.of}"
+        elif not any(plan.expected for plan in floor.plans.values()):
+            yield f"route {route.name}: its calibration does not say what to expect: nobody will notice when answers get worse"
 
 
 def _providers(snapshot: Snapshot) -> list[tuple[str, ...]]:

@@ -13,7 +13,7 @@ from openai import AsyncOpenAI
 from proxy import logged as outcome_log
 from proxy import outcomes
 from proxy.app import App
-from proxy.config import ConfigRefused, loads
+from proxy.config import ConfigRefused, loads, render_check
 from proxy.outcomes import OutcomeLog
 from tests.proxy.scripted import Upstream, chunks, config_text, proxy, reply
 
@@ -440,6 +440,26 @@ async def test_a_calibration_says_which_steps_begin_cheap(tmp_path):
         "fact": "floor",
         "says": "step easy certified on 400 outcomes to begin at mini, by start",
     } in told["decision"]
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (
+            ("certified: true", "certified: false"),
+            "no saving is certified for its floor: everything goes to big",
+        ),
+        (("", ""), "its calibration does not say what to expect"),
+        (("n: 400", "n: 400, expected: {easy: {valid: 0.9}}"), None),
+    ],
+)
+def test_check_tells_what_a_floor_comes_to(tmp_path, change, says):
+    (tmp_path / "sure.yaml").write_text(SHEET.replace(*change) if change[0] else SHEET)
+    text = config_text("http://127.0.0.1:9/v1", routes=FLOOR)
+    told = render_check(loads(text, name="t", environ={}, base_dir=tmp_path))
+    found = [line for line in told.splitlines() if "route sure: " in line]
+    assert len(found) == (says is not None)
+    assert all(str(says) in line for line in found)
 
 
 @pytest.mark.parametrize(
