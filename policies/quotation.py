@@ -34,6 +34,11 @@ def recall_block(index: Index, recalled: Sequence[int]) -> Message:
     return recall_message([_line(index, pieces) for pieces in by_message.values()], of_tools=of_tools)
 
 
+def quoted(text: str) -> str:
+    """The text with every line but the first moved in, so that none of them begins where a line of the message does."""
+    return _BREAK.sub(r"\1 ", text)
+
+
 def is_result(message: Mapping[str, object]) -> bool:
     """Whether a tool returned it."""
     return message.get("role") in RESULT_ROLES
@@ -51,4 +56,4 @@ def _line(index: Index, pieces: Sequence[int]) -> str:
     text = index.text(pieces[0]).strip() if it.whole else excerpt(index, pieces)
     speaker = None if is_result(message) else speaker_of(text)
     said = text if speaker and speaker.lower() not in ROLES else f"{message.get('role')}: {text}"
-    return said if message.get("role") == "user" else _BREAK.sub(r"\1 ", said)
+    return said if message.get("role") == "user" else quoted(said)
