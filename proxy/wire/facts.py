@@ -139,7 +139,7 @@ def explained(outcome: Outcome) -> dict[str, Any]:
 
 
 def _told(attempt: Attempt, *, spoken: bool) -> dict[str, Any]:
-    """One attempt. `spoken` False leaves out what quotes the model's text."""
+    """One attempt. `spoken` False leaves out what quotes the model's text, and where it was asked."""
     usage = attempt.usage
     told: dict[str, Any] = {
         "number": attempt.number,
@@ -151,7 +151,7 @@ def _told(attempt: Attempt, *, spoken: bool) -> dict[str, Any]:
         "cost_usd": "unpriced" if attempt.cost_nanousd is None else usd_text(attempt.cost_nanousd),
         "seconds": round(attempt.ended_s - attempt.started_s, 3),
     }
-    if attempt.deployment:
+    if spoken and attempt.deployment:
         told["deployment"] = attempt.deployment
     if attempt.failure is not None:
         told["failure"] = {"kind": attempt.failure.kind, "status": attempt.failure.status}

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import pathlib
 import time
 
 import aiohttp
@@ -9,6 +10,7 @@ import openai
 import pytest
 from aiohttp import web
 
+from policies.route import Hedge
 from proxy.config import ConfigRefused, loads, render_check
 from tests.proxy.ledger_rows import all_rows
 from tests.proxy.scripted import Upstream, proxy
@@ -261,3 +263,11 @@ def test_check_shows_the_deployments_and_warns_of_other_prices():
     )
     assert "m      b         gpt-4o  2" in text
     assert "model m: a/gpt-4o costs otherwise by the price book" in text
+
+
+def test_the_example_of_the_docs_is_a_configuration():
+    page = (pathlib.Path(__file__).parents[2] / "docs" / "operations.md").read_text()
+    example = page[page.index("## Several places for one model") :].split("```yaml\n")[1].split("```")[0]
+    snapshot = loads(example, name="docs", environ={}, base_dir=".")
+    assert [d.card.deployment for d in snapshot.models["big"].deployments] == ["eu/gpt-4o-eu", "us/gpt-4o"]
+    assert snapshot.routes["default"].hedge == Hedge(2.0)
