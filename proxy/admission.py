@@ -50,13 +50,14 @@ class Admission:
         self._tickets[number] = ticket
         return card, name
 
-    def begins(self, number: int, call: ChatCall) -> None:
-        """The admitted call is made."""
+    def begins(self, number: int, call: ChatCall | None = None) -> None:
+        """The admitted call is made; `call` tells of its first byte."""
         ticket = self._tickets[number]
         upstream = ticket.provider
         if ticket.deployment:
-            call.on_answer = partial(self._health.answered, ticket)
             upstream = _together(ticket.alias)
+            if call is not None:
+                call.on_answer = partial(self._health.answered, ticket)
         if upstream not in self._called:
             self._called.add(upstream)
             self._health.called(upstream, time.monotonic())

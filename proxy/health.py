@@ -110,9 +110,11 @@ class Health:
     def _unload(self, key: Key, ticket: Ticket, failure: Failure | None, now_s: float, *, lost: bool) -> None:
         took_s = now_s - ticket.since_s
         load = balance.ended(self._loads[key], waited=not ticket.answered)
-        if failure is None:
-            if ticket.probe:
-                load = balance.recovered(load, latency_s=took_s, now_s=now_s)
+        if failure is None and ticket.probe:
+            load = balance.recovered(load, latency_s=took_s, now_s=now_s)
+        elif failure is None:
+            if not ticket.answered:  # nobody told when it began
+                load = balance.slowed(load, latency_s=took_s, now_s=now_s)
         elif balance.at_fault(failure):
             load = balance.slowed(load, latency_s=max(took_s, balance.FAILURE_S), now_s=now_s)
         elif lost and not ticket.answered:

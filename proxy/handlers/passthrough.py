@@ -13,10 +13,11 @@ from typing import Any, Literal
 
 from policies.cards import ModelCard
 from policies.chat import Failure, Usage
-from policies.ladder import Attempt
+from policies.ladder import Again, Attempt
 from policies.limits import Granted
 from policies.money import cost_nanousd, worst_cost_nanousd
 from proxy import serving
+from proxy.admission import Admission
 from proxy.budgets import Rules, admit, asked_output, ceiling, hold, rules_of, with_bound
 from proxy.edges import Visit, broken_body, check_length, late_body, read_body
 from proxy.estimates import Estimate
@@ -26,7 +27,7 @@ from proxy.planning import RESPONSES
 from proxy.selection import Selected, select
 from proxy.services import Services
 from proxy.stores import base as stores
-from proxy.upstreams.openai import MAX_REPLY_BYTES, OpenAIUpstream
+from proxy.upstreams.openai import MAX_REPLY_BYTES
 from proxy.upstreams.transport import Response, TransportError
 from proxy.wire import headers as wire_headers
 from proxy.wire.ask import Ask, read_controls
@@ -40,7 +41,7 @@ NOT_OURS = frozenset({"content-type", "content-length", "content-disposition", "
 _MODELS_NOT_BY_TOKENS = frozenset({"audio", "images", "videos"})
 """Paths that call models which are billed by seconds, characters or pictures where they report no tokens."""
 
-_STORES_NOTHING = frozenset({"embeddings", "moderations", "audio", "images"})
+_STORES_NOTHING = frozenset({"audio", "images", "rerank"})
 """Paths that any deployment of a model may serve; what the others make is known to the provider that made it."""
 
 
@@ -53,38 +54,20 @@ async def passthrough(services: Services, visit: Visit) -> serving.Answer:
     if not selected.route.passthrough:
         message = f"The route '{selected.route.name}' does not pass /v1/{visit.path[:100]} on."
         raise not_found(message, code="unknown_url")
-    card = _placed(services, visit, selected.targets[0].card)
-    upstream = services.ready.upstreams[card.provider]
     once, each = rules_of(visit.key, selected.route, _control(visit, ask, "run"))
     if (refused := await admit(services.limiter, once)) is not None:
         raise from_failure(refused, retried=False)
-    ticket = services.health.admit(card, card.name or selected.targets[0].asked, time.monotonic())
-    if isinstance(ticket, Failure):
-        raise from_failure(ticket, retried=False)
-    services.health.called(card.provider, time.monotonic())
-    relay = _Relay(services, visit, selected.route.name, _Bill.of(visit, ask, card), card, ask)
-    failure: Failure | None = _GONE
-    try:
-        answer = await relay.run(upstream, body, each)
-        failure = None if answer.status < 500 else Failure("status", "", answer.status)
-    except TransportError as error:
-        failure = Failure(error.kind, f"The upstream failed: {error}.")
-        raise from_failure(failure, retried=False) from None
-    finally:
-        services.health.ended(ticket, failure, time.monotonic())
-    return answer
-
-
-def _placed(services: Services, visit: Visit, card: ModelCard) -> ModelCard:
-    """The deployment that is called: where nothing is stored, one that is well; else the first. Raises ApiError (503)."""
-    if not card.deployments:
-        return card
-    if _first(visit.path) not in _STORES_NOTHING:
-        return card.deployments[0].card
-    placed = services.health.place(card, (), time.monotonic())
-    if isinstance(placed, Failure):
-        raise from_failure(placed, retried=False)
-    return placed
+    admission = Admission(services.health, selected, stored=_first(visit.path) not in _STORES_NOTHING)
+    number = 0
+    while True:
+        number += 1
+        admitted = admission.admit(number, selected.targets[0].asked)
+        if isinstance(admitted, Failure):
+            raise from_failure(admitted, retried=number > 1)
+        relay = _Relay(services, visit, selected, admission, number, admitted[0], ask)
+        answer = await relay.run(body, each)
+        if answer is not None:
+            return answer
 
 
 async def _read(services: Services, visit: Visit) -> tuple[Ask | None, Any]:
@@ -189,12 +172,23 @@ class _Relay:
     """One passed-through call: relays the answer, finds its usage on the way, and books it."""
 
     def __init__(
-        self, services: Services, visit: Visit, route: str, bill: _Bill, card: ModelCard, ask: Ask | None
+        self,
+        services: Services,
+        visit: Visit,
+        selected: Selected,
+        admission: Admission,
+        number: int,
+        card: ModelCard,
+        ask: Ask | None,
     ) -> None:
+        """`card` is that of the place that is called, `number` counts the calls of this request from 1."""
         self._services = services
         self._visit = visit
-        self._route = route
-        self._bill = bill
+        self._route = selected.route.name
+        self._asked = selected.targets[0].asked
+        self._admission = admission
+        self._number = number
+        self._bill = _Bill.of(visit, ask, card)
         self._card = card
         self._ask = ask
         self._granted: Granted | None = None
@@ -203,17 +197,22 @@ class _Relay:
         self._whole = False
         self._sent = True
 
-    async def run(self, upstream: OpenAIUpstream, body: Any, rules: Rules) -> serving.Answer:
-        """Make the call within `rules`. Raises TransportError, and ApiError where a rule forbids it."""
-        visit = self._visit
-        most = await self._hold(rules)
+    async def run(self, body: Any, rules: Rules) -> serving.Answer | None:
+        """Make the call within `rules`; None where it failed and is to be made elsewhere.
+
+        Raises ApiError where it failed otherwise, or a rule forbids it.
+        """
+        visit, upstream = self._visit, self._services.ready.upstreams[self._card.provider]
         try:
+            most = await self._hold(rules)
             if self._ask is not None:
                 body = await edited(self._ask, self._changes(self._ask, most))
             self._begin()
         except BaseException:  # no call is made, and what was held for it is free again
+            self._admission.cancel(self._number)
             self._release(0, 0)
             raise
+        self._admission.begins(self._number)
         started, estimate = time.monotonic(), self._estimate()
         headers = upstream.headers(
             wire_headers.to_upstream(visit.headers.items()), visit.request.headers.get("content-type")
@@ -223,13 +222,18 @@ class _Relay:
             path, query = "/" + visit.path, visit.request.raw_query
             response = await upstream.send(visit.request.method, path, query, headers, body)
             refused = response.status >= 400
-            self._failure = Failure("status", "", response.status) if refused else _GONE
+            self._failure = _refusal(response) if refused else _GONE
+            if refused and self._moves(self._failure):
+                response.abort()
+                return None
             answer = await self._relay(response)
             self._whole = True
             self._failure = self._failure if refused else None
         except TransportError as error:
-            self._failure, self._sent = Failure(error.kind, ""), error.sent
-            raise
+            self._failure, self._sent = Failure(error.kind, f"The upstream failed: {error}."), error.sent
+            if self._moves(self._failure):
+                return None
+            raise from_failure(self._failure, retried=False) from None
         except BaseException:  # cancelled too: what the upstream did is still billed
             if response is not None:
                 response.abort()
@@ -238,6 +242,15 @@ class _Relay:
             self._settle(started, estimate)
         await answer.write_eof()
         return answer
+
+    def _moves(self, failure: Failure) -> bool:
+        """Whether the call is made again at another deployment: it must not have begun to answer, and be known whole."""
+        if not self._card.deployment or self._ask is None or self._passing is not None:
+            return False
+        failed = Attempt(self._number, self._asked, "answer", failure=failure)
+        if not self._admission.elsewhere(failed):
+            return False
+        return self._admission.grant(Again(self._asked, "retry"), replace(failed, elsewhere=True))
 
     def _changes(self, ask: Ask, most: int | None) -> Mapping[str, Any]:
         changes: dict[str, Any] = dict(ask.own)
@@ -268,7 +281,7 @@ class _Relay:
         visit, ask = self._visit, self._ask
         self._services.store.begin(
             stores.Attempt(
-                f"{visit.id}.1",
+                f"{visit.id}.{self._number}",
                 visit.id,
                 time.time_ns(),
                 self._route,
@@ -278,7 +291,9 @@ class _Relay:
                 visit.key.name if visit.key else None,
                 _control(visit, ask, "run"),
                 _control(visit, ask, "step"),
-                stream=ask is not None and ask.stream,
+                self._number,
+                "answer" if self._number == 1 else "retry",
+                ask is not None and ask.stream,
                 reserved_nanousd=self._bill.worst_nanousd,
             )
         )
@@ -340,7 +355,7 @@ class _Relay:
         gone = failure is _GONE
         ended_s = time.monotonic()
         services.store.settle(
-            f"{visit.id}.1",
+            f"{visit.id}.{self._number}",
             stores.Outcome(
                 "cancelled" if gone else "failed" if failure else "ok",
                 usage or Usage(reported=False),
@@ -352,13 +367,22 @@ class _Relay:
         )
         self._release(cost, 0 if usage is None else usage.input_tokens + usage.output_tokens)
         ended = Attempt(
-            1,
-            self._card.alias,
-            "cancelled" if gone else "answer",
+            self._number,
+            self._asked,
+            "cancelled" if gone else "answer" if self._number == 1 else "retry",
             failure=failure,
             usage=usage,
             cost_nanousd=cost,
             started_s=started,
             ended_s=ended_s,
         )
+        self._admission.ended(ended)
         services.telemetry.attempt_ended(visit.id, self._route, self._card, "passthrough", ended)
+
+
+def _refusal(response: Response) -> Failure:
+    """An answer that is none; its body is relayed, or not read."""
+    status = response.status
+    after = wire_headers.retry_after_s(dict(response.headers), time.time())
+    retryable = status in (408, 409, 429) or status >= 500
+    return Failure("status", "", status, retryable=retryable, retry_after_s=after)

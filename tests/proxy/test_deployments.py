@@ -157,13 +157,48 @@ async def test_what_a_provider_stores_stays_at_the_first_and_the_rest_is_spread(
         deployed(eu={"object": "x"}, us={"object": "x"}) as app,
         aiohttp.ClientSession() as session,
     ):
-        for path in ("responses", "embeddings"):
-            for _ in range(20):
-                body = {"model": "spread", "input": "hi"}
-                async with session.post(f"{app.url}/v1/{path}", json=body) as got:
-                    assert got.status == 200
+
+        async def post(path):
+            async with session.post(f"{app.url}/v1/{path}", json={"model": "spread", "input": "hi"}) as got:
+                assert got.status == 200
+
+        for _ in range(20):
+            await post("responses")
         assert app.eu.paths.count("/v1/responses") == 20
-        assert "/v1/embeddings" in app.us.paths
+        for path in ("embeddings", "images/generations"):
+            while f"/v1/{path}" not in app.us.paths or f"/v1/{path}" not in app.eu.paths:
+                await post(path)
+
+
+@pytest.mark.parametrize("broken", [500, 429, 401], ids=str)
+async def test_pictures_that_one_refuses_another_makes(broken):
+    async with deployed(eu={"object": "list"}, us=status(broken)) as app, aiohttp.ClientSession() as session:
+        while not app.us.seen:
+            body = {"model": "spread", "prompt": "hi"}
+            async with session.post(f"{app.url}/v1/images/generations", json=body) as got:
+                assert (got.status, (await got.json())["object"]) == (200, "list")
+        last = (await all_rows(app.services.store))[-2:]
+        assert [(r.number, r.provider, r.purpose, r.status) for r in last] == [
+            (1, "us", "answer", "failed"),
+            (2, "eu", "retry", "ok"),
+        ]
+        assert not any(load.in_work for load in app.services.health._loads.values())
+
+
+async def test_a_refusal_of_every_deployment_passes_through():
+    async with deployed(eu=status(500), us=status(500)) as app, aiohttp.ClientSession() as session:
+        body = {"model": "spread", "prompt": "hi"}
+        async with session.post(f"{app.url}/v1/images/generations", json=body) as got:
+            assert (got.status, await got.json()) == (500, {"error": {"message": "no"}})
+        assert (len(app.eu.seen), len(app.us.seen)) == (1, 1)
+
+
+async def test_what_is_stored_is_not_made_elsewhere():
+    async with deployed(eu=status(500), us={"object": "response"}) as app, aiohttp.ClientSession() as session:
+        body = {"model": "spread", "input": "hi"}
+        async with session.post(f"{app.url}/v1/responses", json=body) as got:
+            assert got.status == 500
+        assert app.us.seen == []
 
 
 async def test_an_invalid_answer_is_asked_again_whichever_answers():
