@@ -93,8 +93,8 @@ async def test_what_is_no_event_does_not_put_the_time_out_off(upstream, drip):
         began = asyncio.get_running_loop().time()
         _, text = await post(app, model="slow", stream=True)
         assert '"error"' in text
-        await asyncio.wait_for(upstream.left.wait(), 1)  # its connection is closed: nobody reads on
-        assert asyncio.get_running_loop().time() - began < 2
+        await asyncio.wait_for(upstream.left.wait(), 2)  # its connection is closed: nobody reads on
+        assert asyncio.get_running_loop().time() - began < 4
 
 
 async def test_an_upstream_that_is_down_is_not_called_twice_as_often(app, upstream):
