@@ -26,6 +26,8 @@ ROUNDS = 2
 """How often a model may look things up before it must answer."""
 MOST_CALLS = 4
 """Calls of one round that are answered."""
+MOST_KEPT = 16
+"""Calls of one round that are there at all: a model that makes more has lost its way, and need not see them."""
 MOST_QUERY = 1_000
 """Characters of a query that are read."""
 MOST_TOKENS, LEAST_TOKENS, PART = 2_000, 256, 4
@@ -147,9 +149,12 @@ def look_up(
 ) -> Recalled:
     """The model's message with a result for each of its calls: the best of the pieces `findable` for each query.
 
-    All results together take about `budget_tokens`, never more. `last` tells the model that this was the last round.
+    The results that hold something take at most `budget_tokens` together. `last` tells the model that this was the last round.
     """
-    calls = [_call(call, n) for n, call in enumerate(recalls.message.get("tool_calls") or ())]
+    asked = recalls.message.get("tool_calls") or ()
+    calls: list[dict[str, Any]] = []
+    for call in asked[:MOST_KEPT]:
+        calls.append(_call(call, len(calls), {known["id"] for known in calls}))
     taken: set[int] = set()
     results: list[Message] = []
     left = budget_tokens
@@ -199,8 +204,11 @@ def _name(entry: Any) -> Any:
     return function.get("name") if isinstance(function, Mapping) else None
 
 
-def _call(call: Mapping[str, Any], position: int) -> dict[str, Any]:
-    """A call as every provider takes it back: with an id, and arguments that are JSON."""
+def _call(call: Mapping[str, Any], position: int, taken: Collection[str]) -> dict[str, Any]:
+    """A call as every provider takes it back: with an id of its own, and arguments that are JSON."""
+    call_id = call.get("id")
+    if not isinstance(call_id, str) or not call_id or call_id in taken:
+        call_id = f"call_{position}"
     function = call.get("function") or {}
     arguments = function.get("arguments") or ""
     if not isinstance(arguments, str):  # some servers write them as the object that they are
@@ -209,11 +217,11 @@ def _call(call: Mapping[str, Any], position: int) -> dict[str, Any]:
         is_object = isinstance(json.loads(arguments), dict)
     except (ValueError, RecursionError):
         is_object = False
-    if not is_object:
+    if not is_object or len(arguments) > 2 * MOST_QUERY:
         arguments = json.dumps({"query": query_of(arguments)})
     return {
         **call,
-        "id": call.get("id") or f"call_{position}",
+        "id": call_id,
         "type": "function",
         "function": {**function, "arguments": arguments},
     }

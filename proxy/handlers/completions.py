@@ -140,8 +140,10 @@ def _concluded(
     ):
         outcome = replace(outcome, end=GiveUp("contradiction"))
     outcome = credited(services, visit.id, outcome, live)
-    if plan.context is not None and last.usage is not None:
-        services.conversations.learn(selected.route, key, live.messages, last.usage.cached_tokens)
+    # What the provider had cached of a prompt that a look-up made longer is the prompt of the call before.
+    asked = next((a for a in reversed(outcome.history) if a.purpose != "recall"), last)
+    if plan.context is not None and asked.usage is not None:
+        services.conversations.learn(selected.route, key, live.messages, asked.usage.cached_tokens)
     sent = live.prompt.context_of(last.number)  # a smaller model gets less than the first one
     if sent is not plan.context or live.record is not None:
         outcome = replace(outcome, plan=replace(plan, context=sent, record=live.record))

@@ -191,6 +191,21 @@ def test_calls_beyond_a_bound_are_not_answered():
     assert "at a time" in found(recalled, 5)["note"]
 
 
+def test_every_result_has_a_call_of_its_own():
+    recalls = asked("gate", "weather", "code")
+    for call, call_id in zip(recalls.message["tool_calls"], ["", "x", "x"], strict=True):
+        call["id"] = call_id
+    recalled = look_up(TALK, {1, 2}, recalls, 400)
+    ids = [call["id"] for call in recalled.messages[0]["tool_calls"]]
+    assert ids == [m["tool_call_id"] for m in recalled.messages[1:]] == ["call_0", "x", "call_2"]
+
+
+def test_what_goes_back_to_a_model_that_lost_its_way_is_bounded():
+    recalled = look_up(TALK, {1}, asked(*["gate " * 9_999] * 300), 400)
+    assert len(recalled.messages) == 17
+    assert len(json.dumps(recalled.messages)) < 40_000
+
+
 def test_the_last_round_says_so():
     assert "answer now" in found(look_up(TALK, {1}, asked("gate"), 60, last=True))["note"]
     assert "note" not in found(look_up(TALK, {1}, asked("gate"), 60))

@@ -16,11 +16,14 @@ ROUTE = (
     "  once: {ladder: [able], context: {policy: recent, budget_tokens: 200, recall_tool: true}, limits: {attempts: 1}}\n"
     "  three: {ladder: [able], context: {policy: recent, budget_tokens: 200, recall_tool: true}, limits: {cost_usd: 0.00002}}\n"
     "  recent: {ladder: [tiny], context: {policy: recent, recall_tool: true}}\n"
+    "  schema: {ladder: [shaped], schema: age, stream: checked, context: {policy: recent, budget_tokens: 200, recall_tool: true}}\n"
+    "  forced: {ladder: [able], schema: age, context: {policy: recent, budget_tokens: 200, recall_tool: true}}\n"
     "  relevant: {ladder: [tiny], context: {policy: relevant, recall_tool: true}}\n"
     "  late: {ladder: [able], hedge: {after_ms: 50}, context: {policy: recent, budget_tokens: 200, recall_tool: true}}\n"
     "  last: {ladder: [able], hedge: {after_ms: 50}, limits: {attempts: 2}, context: {policy: recent, budget_tokens: 200, recall_tool: true}}\n"
 )
 MODELS = (
+    "  shaped: {provider: up, name: up-shaped, price: {input: 1, output: 2}, window_tokens: 8000, can: [tools, json_schema]}\n"
     "  tiny: {provider: up, name: up-tiny, price: {input: 1, output: 2}, window_tokens: 400, max_output_tokens: 50, can: [tools]}\n"
     "  able: {provider: up, name: up-able, price: {input: 1, output: 2}, window_tokens: 8000, can: [tools]}\n"
     "  other: {provider: up, name: up-other, price: {input: 10, output: 20}, window_tokens: 8000, can: [tools]}\n"
@@ -328,6 +331,32 @@ async def test_savings_are_against_the_whole_prompt_and_net_of_the_look_up(app, 
     alone = (340 + dropped) * 1000 + 10 * 2000
     spent = (340 + 345) * 1000 + 2 * 10 * 2000
     assert float(headers["x-tailrace-saved-usd"]) == pytest.approx((alone - spent) / 1e9)
+
+
+@pytest.mark.parametrize("streams", [False, True], ids=["whole", "stream"])
+async def test_what_a_route_promises_holds_for_the_answer_alone(app, upstream, streams):
+    upstream.script = [asks(text="Wait."), '{"age": "old"}', '```json\n{"age": 7}\n```']
+    if streams:
+        text = said(await listen(app, "schema"))
+    else:
+        headers, got = await ask(app, "schema")
+        text = got.choices[0].message.content
+        assert headers["x-tailrace-schema"] == "reasked"
+    assert json.loads(text) == {"age": 7}
+    assert [m["role"] for m in upstream.seen[2]["messages"][-4:]] == [
+        "assistant",
+        "tool",
+        "assistant",
+        "user",
+    ]
+    assert "response_format" in upstream.seen[2]
+
+
+async def test_where_the_answer_is_a_forced_call_there_is_no_second_tool(app, upstream):
+    upstream.script = [asks(call("give_answer", age=7))]
+    _, got = await ask(app, "forced")
+    assert json.loads(got.choices[0].message.content) == {"age": 7}
+    assert names(upstream.seen[0]) == ["give_answer"]
 
 
 async def test_a_late_call_is_made_twice_and_what_is_looked_up_is_found_once(app, upstream):
