@@ -11,13 +11,15 @@ from policies.ladder import Accept
 from policies.room import room
 from policies.route import Route, SummaryRule
 from policies.summary import MOST_CHARS, judge_summary, summary_prompt, written
+from proxy.attempts import observe
 from proxy.budgets import with_bound
 from proxy.conversations import Span
-from proxy.exchange import Order, Outcome, observe
+from proxy.exchange import Outcome
 from proxy.homes import Home, conversation_name
 from proxy.learning import Taught
 from proxy.live import Live
 from proxy.outcomes import row_of
+from proxy.ports import Order
 from proxy.selection import Selected, Target
 from proxy.services import Services
 from proxy.stores.base import StoreRefused

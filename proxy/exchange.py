@@ -4,138 +4,24 @@
                                     ^                              |
                                     +------------ again -----------+
 
-`converse` holds the only loop that goes back to an upstream. All it does to the world goes through `Ports`;
-all it decides is a function of `policies`. The code that receives and answers is in `proxy/handlers`; the
-ports of production are in `proxy/live.py`; the tests play scripted ones.
+`converse` holds the only loop that goes back to an upstream. All it does to the world goes through `proxy/ports.py`;
+all it decides is a function of `policies`. One upstream call, judged and booked, is `proxy/attempts.py`. The code that
+receives and answers is in `proxy/handlers`; the ports of production are in `proxy/live.py`; the tests play scripted ones.
 """
 
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
-from policies import correction, release
-from policies.chat import Failure, Purpose, Reply, Usage
-from policies.consensus import consensus
-from policies.contract import NO_VERDICT, Contract, Verdict
-from policies.doubts import Doubts
+from policies import correction
+from policies.contract import Contract
 from policies.ladder import Accept, Again, Attempt, GiveUp, next_step, passed_over
-from policies.patching import Patch
 from policies.plan import Plan
-from policies.recall import Recalled, offers
+from policies.recall import offers
 from policies.release import Gate, gate_for
+from proxy.attempts import attempted, compared
+from proxy.ports import Order, Ports
 from schemas.values import dataclass
-
-
-@dataclass(frozen=True, slots=True)
-class Order:
-    """One upstream call that is to be made. `messages` None: the conversation goes as the client wrote it.
-
-    `patch`: only these parts of an earlier answer are asked for. `reason` and `propensity` are for the ledger: why this
-    call is made, and how probable it was that the exchange began where it did. `offers_recall`: the model may look up
-    what was left out of its prompt. `recalled` are the pieces that it looked up, None where it never did. `goes_on`: the
-    client was told what the model said before it looked something up, and this call's answer goes on after it.
-    """
-
-    number: int
-    model: str
-    purpose: Purpose
-    messages: Sequence[Mapping[str, Any]] | None = None
-    patch: Patch | None = None
-    reason: str | None = None
-    propensity: float | None = None
-    offers_recall: bool = False
-    recalled: frozenset[int] | None = None
-    goes_on: bool = False
-
-
-class Call(Protocol):
-    """One upstream call under way; two, where a late one is hedged (`proxy/hedging.py`)."""
-
-    async def more(self) -> Sequence[release.Piece] | None:
-        """The next parts of a streamed answer, as they come; None when the answer is there. Makes the call first.
-
-        Nothing: the client is to be waited for.
-        """
-        ...
-
-    def flow(self, onward: Callable[[bytes], bool]) -> None:
-        """What comes from here on may go `onward` at once; False of it: after the client has been waited for."""
-        ...
-
-    def result(self) -> Reply | Failure:
-        """What came of it, once there is no more."""
-        ...
-
-    def so_far(self) -> Reply:
-        """What the answer came to until it was ended."""
-        ...
-
-    def usage(self) -> Usage | None:
-        """Tokens spent so far: reported, else estimated. None where nothing was spent."""
-        ...
-
-    def abort(self) -> None:
-        """Close the connection now."""
-        ...
-
-    @property
-    def first_byte_s(self) -> float | None:
-        """When the first byte of the answer came."""
-        ...
-
-    @property
-    def number(self) -> int:
-        """Of the order that is answered: a hedge has the next one."""
-        ...
-
-    @property
-    def beside(self) -> Sequence[Attempt]:
-        """What was called for the same order and lost; it is booked."""
-        ...
-
-
-class Ports(Protocol):
-    """What an exchange needs of the world."""
-
-    def now(self) -> float:
-        """A monotonic clock, seconds."""
-        ...
-
-    async def wait(self, seconds: float, jitter_s: float) -> None:
-        """Let time pass: `seconds`, and by chance up to `jitter_s` more."""
-        ...
-
-    async def open(self, order: Order) -> Call | Failure:
-        """A call, not yet started, with what it may cost held; a Failure where a limit forbids it."""
-        ...
-
-    def grant(self, step: Again, last: Attempt) -> bool:
-        """Whether the upstream may be asked once more: a share of its calls may be repetitions (policies.budget)."""
-        ...
-
-    async def judge(self, reply: Reply, contract: Contract, order: Order) -> Verdict:
-        """`policies.contract.judge` or `judge_patch`, wherever there is room for it."""
-        ...
-
-    async def recall(self, order: Order, asked: Attempt) -> Recalled:
-        """What `asked` wanted to look up, for `order`: messages that go behind its conversation. Fails never."""
-        ...
-
-    async def both(self, one: Coroutine[Any, Any, None], other: Coroutine[Any, Any, None]) -> None:
-        """Run both at the same time; neither goes on when this has ended, however it ends."""
-        ...
-
-    async def tell(self, piece: bytes) -> None:
-        """Send a piece to the client, now; waits while the client is slow."""
-        ...
-
-    def tell_at_once(self, piece: bytes) -> bool:
-        """Send a further piece without waiting; False where the client should be waited for before the next."""
-        ...
-
-    def account(self, attempt: Attempt) -> Attempt:
-        """Book one attempt; gives it back with its cost. Never waits: it runs when we are cancelled, too."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,36 +51,23 @@ async def converse(plan: Plan, messages: Sequence[Mapping[str, Any]], ports: Por
     that was set aside, because two models disagreed or it was not believed, is still better than none. What a
     model says before it looks something up is no answer: it may be told, and the answer goes on after it.
     """
-    trimmed = plan.context.messages if plan.context is not None and plan.context.changed else None
-    because = None if plan.choice is None else plan.choice.because
-    propensity = None if plan.choice is None or because is None else plan.choice.propensity
-    looks_up = plan.lookups > 0 and offers(plan.lookups, plan.allowance, ("answer",))
-    first = base = order = Order(
-        1, plan.rungs[0].model, "answer", trimmed, None, because, propensity, looks_up
-    )
+    first = base = order = _first_order(plan)
     history: tuple[Attempt, ...] = ()
     committed, released = False, ""
     spare: tuple[Attempt, Gate] | None = None
     while True:
-        doubted = plan.doubts is not None and plan.doubts.model == order.model
-        resumed = committed or doubted or plan.companion is not None
-        gate = gate_for(plan.mode, plan.contract, resumed=resumed)
+        gate = gate_for(plan.mode, plan.contract, resumed=committed or _may_be_set_aside(plan, order))
         if plan.companion is not None and not history:
-            history, spare = await _compared(plan, order, gate, ports)
-            attempt, told = history[-1], False
+            history, spare = await compared(plan, order, gate, ports)
+            told = False
         else:
-            attempts, told = await _attempt(order, plan, gate, ports)
+            attempts, told = await attempted(order, plan, gate, ports)
             history += attempts
-            attempt = history[-1]
-            if attempt.set_aside is not None:
-                spare = attempt, gate
+            if history[-1].set_aside is not None:
+                spare = history[-1], gate
+        last = history[-1]
         committed, released = committed or told, released or gate.released
-        step = next_step(plan.rungs, plan.repair, plan.allowance, history, ports.now())
-        if isinstance(step, Again) and not released and _too_late(step, order, committed=committed):
-            reason: Literal["schema", "failure"] = "schema" if attempt.failure is None else "failure"
-            step = GiveUp(reason, "part of the answer was already delivered")
-        while isinstance(step, Again) and not ports.grant(step, attempt):
-            step = passed_over(plan.rungs, plan.repair, history, step)
+        step = _step(plan, order, history, ports, committed=committed, released=released)
         if spare is not None and (isinstance(step, GiveUp) or (isinstance(step, Accept) and step.raw)):
             kept, gate = spare
             history = (*(a for a in history if a is not kept), kept)
@@ -203,21 +76,42 @@ async def converse(plan: Plan, messages: Sequence[Mapping[str, Any]], ports: Por
             return Outcome(plan, history, step, tuple(gate.held), committed or order.goes_on, released)
         await ports.wait(step.wait_s, step.jitter_s)
         origin = {"retry": order, "recall": order, "escalate": first}.get(step.purpose, base)
-        order = replace(
-            origin,
-            number=len(history) + 1,
-            model=step.model,
-            purpose=step.purpose,
-            offers_recall=offers(plan.lookups, plan.allowance, [*(a.purpose for a in history), step.purpose]),
-        )
+        order = _next_order(plan, origin, step, history)
         if step.purpose == "escalate":
-            base = order = replace(order, reason=_why_climbed(attempt, plan))
-        if step.purpose in ("reask", "patch"):
-            order = _corrected(order, attempt, messages, plan.contract)
+            base = order
+        elif step.purpose in ("reask", "patch"):
+            order = _corrected(order, last, messages, plan.contract)
         elif step.purpose == "recall":
             told = committed and not released
-            order = base = await _recalled(order, attempt, messages, ports, goes_on=told)
+            order = base = await _recalled(order, last, messages, ports, goes_on=told)
             committed = committed and not told
+
+
+def _first_order(plan: Plan) -> Order:
+    trimmed = plan.context.messages if plan.context is not None and plan.context.changed else None
+    because = None if plan.choice is None else plan.choice.because
+    propensity = None if plan.choice is None or because is None else plan.choice.propensity
+    looks_up = plan.lookups > 0 and offers(plan.lookups, plan.allowance, ("answer",))
+    return Order(1, plan.rungs[0].model, "answer", trimmed, None, because, propensity, looks_up)
+
+
+def _may_be_set_aside(plan: Plan, order: Order) -> bool:
+    """Whether a valid answer may still not be delivered: nothing of it is told before that is known."""
+    return plan.companion is not None or (plan.doubts is not None and plan.doubts.model == order.model)
+
+
+def _step(
+    plan: Plan, order: Order, history: Sequence[Attempt], ports: Ports, *, committed: bool, released: str
+) -> Accept | Again | GiveUp:
+    """What comes next, as far as upstreams grant it and what the client was told allows."""
+    last = history[-1]
+    step = next_step(plan.rungs, plan.repair, plan.allowance, history, ports.now())
+    if isinstance(step, Again) and not released and _too_late(step, order, committed=committed):
+        reason: Literal["schema", "failure"] = "schema" if last.failure is None else "failure"
+        step = GiveUp(reason, "part of the answer was already delivered")
+    while isinstance(step, Again) and not ports.grant(step, last):
+        step = passed_over(plan.rungs, plan.repair, history, step)
+    return step
 
 
 def _too_late(step: Again, order: Order, *, committed: bool) -> bool:
@@ -227,76 +121,17 @@ def _too_late(step: Again, order: Order, *, committed: bool) -> bool:
     return committed or (order.goes_on and step.purpose == "escalate")
 
 
-async def _compared(
-    plan: Plan, order: Order, gate: Gate, ports: Ports
-) -> tuple[tuple[Attempt, ...], tuple[Attempt, Gate] | None]:
-    """Two models asked at once, both booked; and an answer to fall back on where they do not say the same.
-
-    Where they agree, the last attempt, that of the ladder's model, is the answer.
-    """
-    assert plan.companion is not None
-    gates = (gate_for(plan.mode, plan.contract, resumed=True), gate)
-    orders = (replace(order, model=plan.companion), replace(order, number=2))
-    made: dict[int, _Made] = {}
-
-    async def make(number: int) -> None:
-        made[number] = await _make(orders[number], plan.contract, gates[number], ports)
-
-    try:
-        await ports.both(make(0), make(1))
-    except BaseException:  # the other one was cancelled, and booked there; this answer came
-        for one in made.values():
-            _book(replace(one, attempt=replace(one.attempt, set_aside="disagreement")), ports)
-        raise
-    marks = _set_aside(made[0].attempt, made[1].attempt, plan.contract)
-    pair = [
-        _book(replace(made[n], attempt=replace(made[n].attempt, set_aside=mark)), ports)
-        for n, mark in enumerate(marks)
-    ]
-    valid = [n for n in (1, 0) if pair[n].reply is not None and pair[n].verdict.acceptable]
-    return tuple(pair), (pair[valid[0]], gates[valid[0]]) if valid else None
-
-
-def _set_aside(companion: Attempt, first: Attempt, contract: Contract) -> tuple[str | None, str | None]:
-    """Why the companion's answer is not delivered, and why the first one's is not; None where it may be."""
-    if companion.reply is not None and first.reply is not None:
-        judged = (companion.reply, companion.verdict), (first.reply, first.verdict)
-        if consensus(*judged, contract):
-            return "agreement", None
-    refused = all(a.failure is not None and not a.failure.retryable for a in (companion, first))
-    return (None, None) if refused else ("disagreement", "disagreement")
-
-
-@dataclass(frozen=True, slots=True)
-class _Made:
-    """An attempt that is not booked yet. `told`: the client was told some of it; `called`: there is something to book."""
-
-    attempt: Attempt
-    told: bool = False
-    called: bool = True
-    beside: Sequence[Attempt] = ()
-    """Calls for the same order that lost against it; they are booked."""
-
-
-def _book(made: _Made, ports: Ports) -> Attempt:
-    return ports.account(made.attempt) if made.called else made.attempt
-
-
-async def observe(order: Order, contract: Contract, ports: Ports) -> Attempt:
-    """One upstream call besides an exchange, judged and booked; the client is not told of it."""
-    made = await _make(order, contract, release.HoldGate(), ports)
-    return _book(replace(made, attempt=replace(made.attempt, set_aside="shadow")), ports)
-
-
-async def _attempt(order: Order, plan: Plan, gate: Gate, ports: Ports) -> tuple[tuple[Attempt, ...], bool]:
-    """One upstream call, judged, doubted where the plan says so, and booked; and whether the client was told some of it.
-
-    It is the last attempt; one that it was faster than comes before it.
-    """
-    made = await _make(order, plan.contract, gate, ports)
-    if plan.doubts is not None:
-        made = replace(made, attempt=_doubted(made.attempt, plan.doubts))
-    return (*made.beside, _book(made, ports)), made.told
+def _next_order(plan: Plan, origin: Order, step: Again, history: Sequence[Attempt]) -> Order:
+    """`origin` for the model and the purpose of `step`."""
+    purposes = [*(attempt.purpose for attempt in history), step.purpose]
+    return replace(
+        origin,
+        number=len(history) + 1,
+        model=step.model,
+        purpose=step.purpose,
+        reason=_why_climbed(history[-1], plan) if step.purpose == "escalate" else origin.reason,
+        offers_recall=offers(plan.lookups, plan.allowance, purposes),
+    )
 
 
 def _why_climbed(attempt: Attempt, plan: Plan) -> str | None:
@@ -304,87 +139,6 @@ def _why_climbed(attempt: Attempt, plan: Plan) -> str | None:
     if attempt.set_aside != "suspicion" or attempt.suspicion is None or plan.doubts is None:
         return attempt.set_aside
     return f"suspicion: {attempt.suspicion:.3f} against {plan.doubts.above:.3f}"
-
-
-def _doubted(attempt: Attempt, doubts: Doubts) -> Attempt:
-    """`attempt` with its suspicion; set aside where that is too high."""
-    if attempt.reply is None or attempt.reply.only_recalls:
-        return attempt
-    suspicion = doubts.of(attempt.model, attempt.reply, attempt.verdict)
-    if suspicion is None:
-        return attempt
-    return replace(attempt, suspicion=suspicion, set_aside="suspicion" if suspicion >= doubts.above else None)
-
-
-async def _make(order: Order, contract: Contract, gate: Gate, ports: Ports) -> _Made:
-    """One upstream call, judged; booked only where it is cut short by an exception."""
-    started_s = ports.now()
-    call = await ports.open(order)
-    if isinstance(call, Failure):
-        refused = Attempt(order.number, order.model, order.purpose, failure=call, started_s=started_s)
-        return _Made(replace(refused, ended_s=ports.now()), called=False)
-    told = False
-    reply: Reply | None = None
-    failure: Failure | None = None
-    verdict = NO_VERDICT
-    try:
-        while (pieces := await call.more()) is not None:
-            released = [data for piece in pieces for data in gate.offer(piece)]
-            if released or not pieces:
-                told = True
-                await ports.tell(b"".join(released))
-                if gate.open:
-                    call.flow(ports.tell_at_once)
-            if gate.hopeless:  # no more tokens are paid for what cannot become valid
-                call.abort()
-                break
-        if call.number != order.number:
-            order = replace(order, number=call.number)
-        result = call.result()
-        if isinstance(result, Failure) and gate.hopeless:
-            result = call.so_far()
-        if isinstance(result, Reply) and result.only_recalls and not order.offers_recall:
-            result = Failure(
-                "malformed", "The model looked something up instead of answering.", retryable=True
-            )
-        if isinstance(result, Failure):
-            failure = result
-        else:
-            reply = result
-            verdict = NO_VERDICT if reply.only_recalls else await ports.judge(reply, contract, order)
-    except BaseException:  # cancelled too: what the upstream wrote is still billed
-        call.abort()
-        gone = Failure("gone", "the client left")
-        ports.account(_attempt_of(order, "cancelled", call, None, gone, NO_VERDICT, started_s, ports.now()))
-        raise
-    purpose = order.purpose
-    made = _attempt_of(order, purpose, call, reply, failure, verdict, started_s, ports.now())
-    return _Made(made, told, beside=call.beside)
-
-
-def _attempt_of(
-    order: Order,
-    purpose: Purpose,
-    call: Call,
-    reply: Reply | None,
-    failure: Failure | None,
-    verdict: Verdict,
-    started_s: float,
-    ended_s: float,
-) -> Attempt:
-    return Attempt(
-        call.number,
-        order.model,
-        purpose,
-        reply,
-        failure,
-        verdict,
-        call.usage(),
-        None,
-        started_s,
-        ended_s,
-        call.first_byte_s,
-    )
 
 
 async def _recalled(

@@ -3,7 +3,7 @@
     first ------------- after_s, nothing yet ---------------- answers: wins, the second is ended
                             second, as the budgets allow ---- answers: wins, the first is ended
 
-To an exchange both are one call (`proxy.exchange.Call`), until the first piece of an answer, or all of one that comes
+To an exchange both are one call (`proxy.ports.Call`), until the first piece of an answer, or all of one that comes
 whole: that is before anything reaches the client, so that nobody sees the change. A call that fails has not answered;
 where both fail, the failure of the last one counts.
 """
@@ -17,7 +17,7 @@ from typing import Any
 from policies.chat import Failure, Reply, Usage
 from policies.ladder import Attempt
 from policies.release import Piece
-from proxy.exchange import Call, Order
+from proxy.ports import Call, Order
 from schemas.values import dataclass
 
 REMEMBERED = 200
@@ -72,7 +72,7 @@ class Hooks:
 
 
 class Hedged:
-    """Two calls that are one; see `proxy.exchange.Call`."""
+    """Two calls that are one; see `proxy.ports.Call`."""
 
     def __init__(self, order: Order, call: Call, after_s: float | None, hooks: Hooks) -> None:
         """`after_s` None: it is not known yet when a call is late, and only watched how long this one takes."""
@@ -108,7 +108,7 @@ class Hedged:
         return winner.first.result()
 
     def flow(self, onward: Callable[[bytes], bool]) -> None:
-        """See `proxy.exchange.Call`."""
+        """See `proxy.ports.Call`."""
         self._read.flow(onward)
 
     async def _race(self) -> _Run:

@@ -25,11 +25,12 @@ from proxy.admission import Admission
 from proxy.budgets import Rules, asked_output, with_bound
 from proxy.cache import Answer
 from proxy.estimates import Estimate
-from proxy.exchange import Call, Order, Outcome
+from proxy.exchange import Outcome
 from proxy.hedging import Hedged, Hooks
 from proxy.holds import Holds
 from proxy.judging import judged
 from proxy.listener import Listener
+from proxy.ports import Call, Order
 from proxy.prompts import Prompt
 from proxy.recalling import Recalling
 from proxy.selection import Selected, Target

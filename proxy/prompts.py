@@ -18,8 +18,8 @@ from policies.route import ContextRule
 from policies.trimming import Trimmed, recent
 from proxy.conversations import in_our_tokens, recall_tokens, told_for
 from proxy.counters import HEAVY, Counter
-from proxy.exchange import Order
 from proxy.facts import bound_of
+from proxy.ports import Order
 from proxy.wire.ask import Ask
 
 Messages = Sequence[Mapping[str, Any]]

@@ -16,8 +16,8 @@ from policies.route import ContextRule
 from policies.structure import NOT_SEEN, Shaped
 from policies.trimming import REPLY_OPENING, least_recent
 from proxy.conversations import in_our_tokens
-from proxy.exchange import Order
 from proxy.facts import bound_of
+from proxy.ports import Order
 from proxy.prompts import Messages, Prompt
 from proxy.services import Services
 from proxy.wire.ask import Ask

@@ -6,7 +6,7 @@ from policies.cards import ModelCard
 from policies.ladder import Attempt
 from policies.route import Structured
 from policies.structure import AS_ASKED, NOT_SEEN, Shaped, Structure, shape, structure_for
-from proxy.exchange import Order
+from proxy.ports import Order
 from proxy.services import Services
 from proxy.wire.ask import Ask
 from proxy.wire.body import REMOVE

@@ -130,7 +130,7 @@ class _Events:
 
 
 class ChatCall:
-    """One call to `/chat/completions` or `/completions`; see `proxy.exchange.Call`."""
+    """One call to `/chat/completions` or `/completions`; see `proxy.ports.Call`."""
 
     beside: Sequence[Attempt] = ()
 
@@ -226,7 +226,7 @@ class ChatCall:
         return None
 
     def flow(self, onward: Callable[[bytes], bool]) -> None:
-        """See `proxy.exchange.Call`."""
+        """See `proxy.ports.Call`."""
         self._onward = onward
 
     async def _begin(self) -> Response:

@@ -15,7 +15,8 @@ from policies.ladder import Accept, Attempt, GiveUp, Rung
 from policies.plan import Plan
 from policies.route import Repair
 from policies.suspicion import SIGNS, Doubter
-from proxy.exchange import Order, Outcome, converse
+from proxy.exchange import Outcome, converse
+from proxy.ports import Order
 from proxy.wire.chat import Piece
 from schemas.compiled import compile_schema
 
