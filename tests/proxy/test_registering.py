@@ -132,8 +132,9 @@ LARGEST = {
     "choices": lambda n: {"oneOf": [KINDS[0] | {"title": str(i)} for i in range(n)]},
     "refused": lambda n: {"anyOf": [{"const": i} for i in range(n)]},
 }
-LONGEST_S = {"registered": 0.02, "inline": 0.1}
-"""Inline, the request round the schema is read as well."""
+LONGEST_S = {"registered": 0.05, "inline": 0.1}
+"""Registered: below 0.02 where this test runs alone; a process full of tests has colder caches and more to collect.
+Inline, the request round the schema is read as well."""
 
 
 async def lag(work):
