@@ -74,23 +74,37 @@ class Switched(SqliteStore):
             super().settle(attempt_id, outcome)
 
 
+class _Nothing:
+    """Holds nothing and knows no worst case."""
+
+    rules = None
+
+    def reserved(self, *_: object) -> None:
+        return None
+
+    def release(self, *_: object) -> None:
+        return None
+
+
 class _Bare(live.Live):
     """Calls without accounting; health and metrics go on."""
 
-    def _reserved(self, *_: object) -> None:
-        return None
+    def __init__(self, *args: Any, **named: Any) -> None:
+        super().__init__(*args, **named)
+        self._holds: Any = _Nothing()
 
     def _begin(self, *_: object) -> None:
         pass
 
     def account(self, attempt: Attempt) -> Attempt:
-        card = self._selected.target(attempt.model).card
-        if (ticket := self._tickets.pop(attempt.number, None)) is not None:
-            self._services.health.ended(ticket, attempt.failure, self.now())
-        self._observe(card.alias, attempt)
-        call, route = self._calls[attempt.number], self._selected.route.name
+        card = self._admission.ended(attempt)
         self._services.telemetry.attempt_ended(
-            self._id, route, card, self._ask.endpoint, attempt, call.waited_s
+            self._id,
+            self._selected.route.name,
+            card,
+            self._ask.endpoint,
+            attempt,
+            self._waited_s(attempt),
         )
         return attempt
 
