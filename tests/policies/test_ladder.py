@@ -100,9 +100,9 @@ ROWS = [
     ("failure-is-repeated", [failed()], {}, Again("mini", "retry", 0.125, 0.125)),
     (
         "retry-after-is-waited-for",
-        [failed(retry_after_s=1.5)],
+        [failed(retry_after_s=2.0)],
         {},
-        Again("mini", "retry", 1.5, pytest.approx(0.15)),
+        Again("mini", "retry", 2.0, 0.2),
     ),
     ("failure-goes-to-another-deployment-at-once", [elsewhere(failed())], {}, Again("mini", "retry")),
     (
