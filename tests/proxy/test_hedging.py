@@ -20,7 +20,7 @@ ROUTES = f"""
   usual: {{ladder: [mini], hedge: {{}}}}
   never: {{ladder: [mini]}}
   patient: {{ladder: [spread], hedge: {{after_ms: 5000}}}}
-  twice: {{ladder: [mini], hedge: {{after_ms: {AFTER_MS}}}, limits: {{attempts: 2}}, schema: age}}
+  twice: {{ladder: [mini], hedge: {{after_ms: 250}}, limits: {{attempts: 2}}, schema: age}}
 """
 
 
@@ -174,7 +174,7 @@ async def test_a_client_that_leaves_ends_and_books_both():
 
 async def test_the_routes_allowance_bounds_hedges():
     async with hedging() as app:
-        app.eu.script = ["no", answers('{"age": 7}', 0.3)]
+        app.eu.script = ["no", answers('{"age": 7}', 0.8)]
         assert (await ask(app, "twice"))[0] == '{"age": 7}'
         assert [number for number, *_ in await booked(app)] == [1, 2]
 
