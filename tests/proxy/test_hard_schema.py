@@ -56,7 +56,7 @@ async def test_a_costly_answer_stalls_nobody_and_is_refused(app, upstream):
             await asyncio.sleep(0.02)
     status, text = await job
     assert (status, json.loads(text)["error"]["code"]) == (422, "schema_unsatisfied")
-    assert worst < 0.3
+    assert worst < 0.8  # on a busy machine; checked here it would be seconds
 
 
 DEEP = [("deeper-than-orjson", 900), ("deeper-than-python", 50_000)]
