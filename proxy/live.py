@@ -36,6 +36,7 @@ from proxy.recalling import Recalling
 from proxy.selection import Selected, Target
 from proxy.services import Services
 from proxy.shaping import Shapes
+from proxy.snapshot import Provider
 from proxy.stores import base as stores
 from proxy.upstreams.openai import ChatCall
 from proxy.wire.ask import Ask
@@ -184,19 +185,10 @@ class Live:
         shaped = (
             AS_ASKED if plain else await self._shapes.of(order, self._contract.schema, card, upstream.family)
         )
-        changes = dict(self._ask.own) | dict(shaped.changes)
-        if self._ask.model != upstream_name:
-            changes["model"] = upstream_name
         offer = None if self._recalling is None else self._recalling.offer(order, card, shaped)
-        if offer is not None:
-            changes |= offer.changes
         messages = shaped.messages if shaped.messages is not None else order.messages
-        if messages is not None:
-            changes[self._messages_in] = list(messages)
-        if upstream.provider.cache_control and (marked := self._marked(order.number, messages)) is not None:
-            changes[self._messages_in] = marked
-        if self._ask.stream and upstream.provider.stream_usage and not self._ask.include_usage:
-            changes["stream_options"] = (self._ask.doc.get("stream_options") or {}) | {"include_usage": True}
+        added = dict(shaped.changes) if offer is None else {**shaped.changes, **offer.changes}
+        changes = self._changes(order.number, upstream.provider, upstream_name, messages, added)
         prompt = self._ask.messages if messages is None else messages
         tools = self._tools if offer is None else offer.tools
         longest = asked_output(self._ask.doc, card, self._ask.endpoint)
@@ -227,7 +219,7 @@ class Live:
             model=order.model,
             number=order.number,
             as_tool=shaped.as_tool,
-            added=tuple(shaped.changes if offer is None else {**shaped.changes, **offer.changes}),
+            added=tuple(added),
             ceiling=most,
             recalls=None if offer is None else offer.reads,
             going_on=None if offer is None else offer.going_on,
@@ -244,6 +236,27 @@ class Live:
         self.first_call = self.first_call or call
         self.last_call = self._calls[order.number] = call
         return call
+
+    def _changes(
+        self,
+        number: int,
+        provider: Provider,
+        upstream_name: str,
+        messages: Sequence[Mapping[str, Any]] | None,
+        added: Mapping[str, Any],
+    ) -> dict[str, Any]:
+        """What this call's body has that the client's has not. `added` is there for the shape and for looking up."""
+        changes = dict(self._ask.own)
+        changes |= added
+        if self._ask.model != upstream_name:
+            changes["model"] = upstream_name
+        if messages is not None:
+            changes[self._messages_in] = list(messages)
+        if provider.cache_control and (marked := self._marked(number, messages)) is not None:
+            changes[self._messages_in] = marked
+        if self._ask.stream and provider.stream_usage and not self._ask.include_usage:
+            changes["stream_options"] = (self._ask.doc.get("stream_options") or {}) | {"include_usage": True}
+        return changes
 
     def _marked(
         self, number: int, messages: Sequence[Mapping[str, Any]] | None
