@@ -281,9 +281,7 @@ class ChatCall:
                 more, last = data is not None, None
                 found = events.feed(data, self._waited_s) if data is not None else []
             pieces: list[Piece] = []
-            if (
-                found and len(found[0]) > LARGE_BYTES
-            ):  # so long an event came in pieces: no other is before it
+            if found and len(found[0]) > LARGE_BYTES:  # it came in pieces: no other event is before it
                 pieces, last = await asyncio.to_thread(self._read, found)
             elif found:
                 pieces, last = self._read(found)
@@ -317,7 +315,8 @@ class ChatCall:
             return False
         if self._end_read is not None or self._over:
             return False
-        self._waits()
+        if goes_on:  # else it is the client who is waited for
+            self._waits()
         return goes_on
 
     def _read_whole(self, body: bytes) -> Reply | Failure:

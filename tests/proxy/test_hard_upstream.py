@@ -7,6 +7,11 @@ import aiohttp
 import pytest
 from aiohttp import web
 
+from proxy.counters import Counter
+from proxy.estimates import Estimate, Paces
+from proxy.snapshot import Provider
+from proxy.upstreams.openai import ChatCall, OpenAIUpstream
+from proxy.upstreams.pool import Pool
 from tests.proxy.hostile_server import hostile
 from tests.proxy.scripted import Upstream, chunks, proxy
 
@@ -201,3 +206,35 @@ async def test_a_client_that_reads_slowly_slows_its_upstream_and_gets_all_of_it_
     assert numbers == list(range(5_000))
     assert last == b"data: [DONE]\n"
     writer.close()
+
+
+async def test_waiting_for_the_client_is_not_waiting_for_the_upstream():
+    async def script(visit):
+        await visit.request()
+        head = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n\r\n"
+        await visit.say(head + events()[1])
+        await asyncio.sleep(0.05)
+        await visit.say(events()[2])
+        await visit.hang()
+
+    pool = Pool()
+    async with hostile(script) as server:
+        upstream = OpenAIUpstream(Provider("p", f"http://127.0.0.1:{server.port}/v1"), pool)
+        estimate = Estimate(Counter(), Paces(), "m", 2, [], most=100)
+        options = {
+            "number": 1,
+            "stream": True,
+            "keep_text": False,
+            "ask_usage": False,
+            "model": "m",
+            "estimate": estimate,
+        }
+        call = ChatCall(upstream, "chat/completions", b"{}", (), **options)
+        assert await call.more()
+        call.flow(lambda data: False)
+        assert await call.more() == []
+        waited_s = call.waited_s
+        await asyncio.sleep(0.1)
+        assert call.waited_s == waited_s
+        call.abort()
+    await pool.close()
