@@ -92,9 +92,9 @@ class Listener:
 
     async def _say_waiting(self) -> None:
         try:
-            if self._response is None:
+            if self._timer is not None and self._response is None:
                 await self._start()
-            said = self._waiting()
+            said = b"" if self._timer is None else self._waiting()  # it ended since this was due
             if said:
                 self._spoke_at = self._loop.time()
                 assert self._response is not None

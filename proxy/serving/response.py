@@ -109,6 +109,8 @@ class StreamResponse:
         """Send a piece; False where the client is slow. Raises ConnectionError when it left."""
         connection = self._connection
         assert connection is not None, "prepare comes first"
+        if self.ended:
+            raise RuntimeError("the answer has ended: more would be taken for the next")
         if data and not self._bodiless:
             connection.write(b"%x\r\n%b\r\n" % (len(data), data) if self._chunked else data)
         return connection.drained is None
