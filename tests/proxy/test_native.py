@@ -93,3 +93,71 @@ def test_what_is_compiled_exists_and_is_no_more_than_the_hot_path():
     assert all(ROOT.joinpath(*name.split(".")).with_suffix(".py").is_file() for name in names)
     assert "proxy.exchange" in names
     assert "proxy.app" not in names
+
+
+@pytest.fixture(scope="module")
+def compile_():
+    """tools/compile.py as a module."""
+    spec = importlib.util.spec_from_file_location("compile_", ROOT / "tools" / "compile.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+VALUES = '''\
+from dataclasses import dataclass, field
+
+
+@dataclass(slots=True)
+class Given:
+    """Two lines
+    of it."""
+
+    name: str
+    size: int = 3
+    notes: dict[str, int] = field(default_factory=dict)
+    quiet: tuple[int, ...] = field(default=(1,), repr=False)
+
+
+def after() -> int:
+    return 1
+
+
+@dataclass(slots=True)
+class Derived(Given):
+    more: int = 1
+
+
+@dataclass(slots=True)
+class Checked:
+    size: int
+
+    def __post_init__(self) -> None:
+        self.size += 1
+'''
+
+
+def test_what_is_compiled_says_itself_what_its_dataclasses_hold(compile_):
+    text = compile_.with_inits(VALUES)
+    assert text.count("def __init__") == 1
+    there = {}
+    exec(text, there)
+    made = there["Given"]("a", notes={"b": 1})
+    assert made == there["Given"]("a", 3, {"b": 1}, (1,))
+    assert repr(made) == "Given(name='a', size=3, notes={'b': 1})"
+    assert there["Given"]("a").notes is not there["Given"]("a").notes
+    assert there["Checked"](1).size == 2
+    assert there["Derived"]("a", more=2).more == 2
+
+
+def test_lines_keep_their_numbers(compile_):
+    text = compile_.with_inits(VALUES).splitlines()
+    for number, line in enumerate(VALUES.splitlines()):
+        if line and not line.startswith("@"):
+            assert text[number] == line
+
+
+def test_every_module_to_compile_stays_python(compile_):
+    for name in compile_.MODULES:
+        source = ROOT.joinpath(*name.split(".")).with_suffix(".py").read_text()
+        compile(compile_.with_inits(source), name, "exec")
