@@ -42,8 +42,8 @@ def resolved(node):
 
 
 def words_of(function):
-    """The texts that a function of proxy/app.py compares a path with."""
-    tree = ast.parse((ROOT / "proxy" / "app.py").read_text())
+    """The texts that a function of proxy/dispatch.py compares a path with."""
+    tree = ast.parse((ROOT / "proxy" / "dispatch.py").read_text())
     (found,) = [
         n
         for n in ast.walk(tree)
@@ -55,7 +55,7 @@ def words_of(function):
 
 
 def exchanges():
-    tree = ast.parse((ROOT / "proxy" / "app.py").read_text())
+    tree = ast.parse((ROOT / "proxy" / "dispatch.py").read_text())
     (found,) = [
         n
         for n in ast.walk(tree)

@@ -33,12 +33,12 @@ LIBRARY = "tailrace_native"
 MODULES = (
     *(f"policies.{name}" for name in ["allowance", "breaker", "budget", "cards", "chat", "constraints", "contract", "facts", "ladder", "limits", "money", "plan", "release", "room", "route", "routing", "saved", "structure", "unwrapped", "window"]),
     *(f"schemas.{name}" for name in ["check", "mend"]),
-    *(f"proxy.{name}" for name in ["admission", "aftermath", "attempts", "budgets", "edges", "estimates", "exchange", "facts", "health", "holds", "judging", "listener", "live", "planning", "ports", "prompts", "selection", "series", "services", "shaping", "telemetry"]),
+    *(f"proxy.{name}" for name in ["admission", "aftermath", "attempts", "budgets", "dispatch", "edges", "estimates", "exchange", "facts", "health", "holds", "judging", "listener", "live", "planning", "ports", "prompts", "selection", "series", "services", "shaping", "telemetry"]),
     "proxy.handlers.completions",
     *(f"proxy.serving.{name}" for name in ["connection", "request", "response"]),
     *(f"proxy.stores.{name}" for name in ["base", "journal"]),
     *(f"proxy.upstreams.{name}" for name in ["answer", "connection", "http1", "lane", "openai", "pool", "transport"]),
-    *(f"proxy.wire.{name}" for name in ["ask", "chat", "facts", "headers", "sse"]),
+    *(f"proxy.wire.{name}" for name in ["ask", "chat", "facts", "headers", "quick", "sse"]),
 )  # fmt: skip
 
 
