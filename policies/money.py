@@ -14,7 +14,6 @@ MAX_TOKENS = 100_000_000
 """More than any window; a count above it is a broken or hostile report and is cut here."""
 
 _PICO_PER_NANO = 1_000
-_NANO_PER_USD = 1_000_000_000
 
 
 def pico_per_token(usd_per_million: Decimal | str | int) -> int:
@@ -78,9 +77,12 @@ def _worst_pico(input_tokens: int, max_output_tokens: int, price: Price) -> int:
 
 def usd_text(nanousd: int) -> str:
     """The amount in USD as plain decimal digits: `0.0375`, `-2`, `0`; no exponent, no trailing zeros."""
-    whole, rest = divmod(abs(nanousd), _NANO_PER_USD)
-    sign = "-" if nanousd < 0 else ""
-    return f"{sign}{whole}.{rest:09d}".rstrip("0").rstrip(".")
+    if nanousd == 0:
+        return "0"
+    digits = str(abs(nanousd)).rjust(10, "0")
+    whole, rest = digits[:-9], digits[-9:].rstrip("0")
+    amount = f"{whole}.{rest}" if rest else whole
+    return f"-{amount}" if nanousd < 0 else amount
 
 
 def usage_of(raw: Any) -> Usage | None:

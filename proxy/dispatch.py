@@ -124,7 +124,7 @@ class Dispatch:
         if not path.startswith(("/v1/", "/r/")):
             return await self._operation(request, path, visit_id, headers)
         route = None
-        if (match := _ROUTE_PATH.fullmatch(path)) is not None:
+        if path.startswith("/r/") and (match := _ROUTE_PATH.fullmatch(path)) is not None:
             route, path = match.group(1), "/v1/" + match.group(2)
         key = edges.authenticate(services.ready, headers)
         if services.in_work > services.ready.snapshot.server.max_requests:
@@ -132,9 +132,10 @@ class Dispatch:
         visit = Visit(request, visit_id, path.removeprefix("/v1/").rstrip("/"), route, key, headers)
         response = await self._handler_of(visit)(services, visit)
         if not response.prepared:
-            named = {name for name, _ in response.headers}
-            ours = [(n, visit_id) for n in ("x-tailrace-request-id", "x-request-id") if n not in named]
-            response.headers += ours + edges.cors(services.ready, headers)
+            for name in ("x-tailrace-request-id", "x-request-id"):
+                if response.header(name) is None:
+                    response.headers.append((name, visit_id))
+            response.headers += edges.cors(services.ready, headers)
         return response
 
     def _handler_of(self, visit: Visit) -> Handler:

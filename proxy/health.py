@@ -58,7 +58,7 @@ class Health:
         self._changed = changed
         self._chance = chance
         self._rule = rule
-        self._breakers: LRUCache[Key, Breaker] = LRUCache(MAX_BREAKERS)
+        self._breakers: dict[Key, Breaker] = {}
         self._ill: dict[Key, tuple[str, str]] = {}
         """Breakers that are not closed, with the alias and deployment of their model."""
         self._rests: LRUCache[Key, Rest] = LRUCache(MAX_BREAKERS)
@@ -123,6 +123,10 @@ class Health:
 
     def _keep(self, key: Key, alias: str, deployment: str, state: Breaker) -> None:
         before = self._breakers.get(key, CLOSED).state
+        if len(self._breakers) > MAX_BREAKERS // 2:  # from here on the order is that of use
+            self._breakers.pop(key, None)
+            if len(self._breakers) >= MAX_BREAKERS:
+                del self._breakers[next(iter(self._breakers))]
         self._breakers[key] = state
         if state.state != "closed":
             self._ill[key] = alias, deployment

@@ -158,6 +158,8 @@ async def _context(
 ) -> Trimmed | None:
     """The messages that go to `model`, by the route's rule; None where they go as they came."""
     rule = selected.route.context
+    if rule.policy == "off":
+        return None
     card, output = selected.target(model).card, bound_of(ask.doc)
     tool_tokens = recall_tokens(services.counter, card) if lookups and counts is not None else 0
     if rule.policy != "relevant" or counts is None:

@@ -35,8 +35,8 @@ MODULES = (
     *(f"schemas.{name}" for name in ["check", "mend"]),
     *(f"proxy.{name}" for name in ["admission", "aftermath", "attempts", "budgets", "dispatch", "edges", "estimates", "exchange", "facts", "health", "holds", "judging", "listener", "live", "planning", "ports", "prompts", "selection", "series", "services", "shaping", "telemetry"]),
     "proxy.handlers.completions",
-    *(f"proxy.serving.{name}" for name in ["connection", "request", "response"]),
-    *(f"proxy.stores.{name}" for name in ["base", "journal"]),
+    *(f"proxy.serving.{name}" for name in ["connection", "request", "response", "server"]),
+    *(f"proxy.stores.{name}" for name in ["base", "journal", "rows"]),
     *(f"proxy.upstreams.{name}" for name in ["answer", "connection", "http1", "lane", "openai", "pool", "transport"]),
     *(f"proxy.wire.{name}" for name in ["ask", "chat", "facts", "headers", "quick", "sse"]),
 )  # fmt: skip

@@ -34,6 +34,13 @@ def _pairs(headers: Headers) -> list[tuple[str, str]]:
     return list(headers.items() if isinstance(headers, Mapping) else headers)
 
 
+def _first(headers: list[tuple[str, str]], wanted: str) -> str | None:
+    for name, value in headers:
+        if name == wanted:
+            return value
+    return None
+
+
 class Response:
     """A whole answer. The server writes it when the handler has given it back."""
 
@@ -52,7 +59,7 @@ class Response:
 
     def header(self, name: str) -> str | None:
         """The first value of `name` (lower case)."""
-        return next((v for n, v in self.headers if n == name), None)
+        return _first(self.headers, name)
 
     def encode(self, framing: str, *, bodiless: bool = False) -> bytes:
         """Head and body. `framing`: the server's own lines; `bodiless`: the answer to HEAD."""
@@ -85,7 +92,7 @@ class StreamResponse:
 
     def header(self, name: str) -> str | None:
         """The first value of `name` (lower case)."""
-        return next((v for n, v in self.headers if n == name), None)
+        return _first(self.headers, name)
 
     async def prepare(self, request: "Request") -> None:
         """Send the head. Raises ConnectionError when the client left."""

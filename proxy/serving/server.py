@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from email.utils import formatdate
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
+from typing import Any
 
 from proxy.serving.connection import ALL, Connection
 from proxy.serving.request import Request
@@ -75,7 +76,8 @@ class Server:
             self._connection, host, port, backlog=BACKLOG, reuse_address=True
         )
         self._listening.append(server)
-        bound: tuple[str, int] = server.sockets[0].getsockname()[:2]
+        made: Any = server
+        bound: tuple[str, int] = made.sockets[0].getsockname()[:2]  # a tuple of asyncio, a list of uvloop
         return bound
 
     async def listen_on(self, bound: socket.socket, door: str = ALL) -> None:

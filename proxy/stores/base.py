@@ -50,15 +50,15 @@ class UnknownStore(StoreError):
     """The URL names no store of ours."""
 
 
-class Attempt(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Attempt:
     """The intent: one upstream call that is about to be made.
 
     `exchange` is our request id; `id` begins with it and a dot (`req_1.2`) and is unique for ever: a second `begin`
     with it changes nothing. Ids that grow with time keep the index small and the disk quiet.
     `model` is the name that goes upstream, `alias` ours. `reserved_nanousd` is the most the call can
     cost, None where unpriced. `propensity` is the probability that the exchange began at its model, `reason` why it
-    did or why this call was made; None where nothing decided but the ladder. A named tuple and no dataclass: it
-    is made on the hot path, once per call.
+    did or why this call was made; None where nothing decided but the ladder.
     """
 
     id: str
@@ -79,7 +79,8 @@ class Attempt(NamedTuple):
     reason: str | None = None
 
 
-class Outcome(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Outcome:
     """What became of an attempt.
 
     `cost_nanousd` None: unpriced. `purpose` None keeps that of the intent; a call that we ended ourselves

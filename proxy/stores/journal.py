@@ -52,7 +52,7 @@ class Journal:
 
         False where it could not be written: then nothing is, and the intent must not be queued either.
         """
-        if self._write(_dumps(tuple(attempt)), committed):
+        if self._write(_dumps(_of_attempt(attempt)), committed):
             return True
         self._written -= 1
         return False
@@ -66,11 +66,11 @@ class Journal:
 
     def settle(self, attempt_id: str, outcome: Outcome, committed: int) -> None:
         """Write an outcome."""
-        self._write(_dumps((attempt_id, *outcome)), committed)
+        self._write(_dumps(_of_outcome(attempt_id, outcome)), committed)
 
     def credit(self, attempt_id: str, saved: Saved, committed: int) -> None:
         """Write what an exchange saved or lost."""
-        self._write(_dumps((attempt_id, saved)), committed)
+        self._write(_dumps((attempt_id, _of_saved(saved))), committed)
 
     def _write(self, record: bytes, committed: int) -> bool:
         self._written += 1
@@ -127,23 +127,76 @@ def _dumps(values: tuple[Any, ...]) -> bytes:
     try:
         return orjson.dumps(values)
     except TypeError:  # a lone surrogate, or a number of more than 64 bits
-        return json.dumps(values, default=_members).encode()
+        return json.dumps(values).encode()
 
 
-def _members(value: Any) -> dict[str, Any]:
-    return {field.name: getattr(value, field.name) for field in fields(value)}
+def _of_attempt(attempt: Attempt) -> tuple[Any, ...]:
+    return (
+        attempt.id,
+        attempt.exchange,
+        attempt.ts_ns,
+        attempt.route,
+        attempt.alias,
+        attempt.model,
+        attempt.provider,
+        attempt.key,
+        attempt.run,
+        attempt.step,
+        attempt.number,
+        attempt.purpose,
+        attempt.stream,
+        attempt.reserved_nanousd,
+        attempt.propensity,
+        attempt.reason,
+    )
+
+
+def _of_outcome(attempt_id: str, outcome: Outcome) -> tuple[Any, ...]:
+    usage = outcome.usage
+    return (
+        attempt_id,
+        outcome.status,
+        (
+            usage.input_tokens,
+            usage.output_tokens,
+            usage.cached_tokens,
+            usage.cache_write_tokens,
+            usage.reasoning_tokens,
+            usage.reported,
+        ),
+        outcome.cost_nanousd,
+        outcome.purpose,
+        None if outcome.saved is None else _of_saved(outcome.saved),
+        outcome.verdict,
+        outcome.repairs,
+        outcome.failure,
+        outcome.latency_ms,
+        outcome.ttft_ms,
+        outcome.expected_trimming,
+    )
+
+
+def _of_saved(saved: Saved) -> tuple[int, ...]:
+    return saved.routing, saved.trimming, saved.caching, saved.patch, saved.shadow
 
 
 def _item(record: bytes) -> Attempt | tuple[str, Outcome | Saved] | None:
     try:
         values = json.loads(record)
-        if _FIRST_FIELDS <= len(values) <= len(Attempt._fields):
+        if _FIRST_FIELDS <= len(values) <= len(fields(Attempt)):
             return Attempt(*values)
         if len(values) == 2:
-            return values[0], Saved(**values[1])
+            return values[0], _saved(values[1])
         attempt_id, status, usage, cost, purpose, saved, verdict, repairs, *rest = values
-        levers = None if saved is None else Saved(**saved)
-        outcome = Outcome(status, Usage(**usage), cost, purpose, levers, verdict, tuple(repairs), *rest)
+        used = (
+            Usage(**usage) if isinstance(usage, dict) else Usage(*usage)
+        )  # earlier versions named the fields
+        levers = None if saved is None else _saved(saved)
+        outcome = Outcome(status, used, cost, purpose, levers, verdict, tuple(repairs), *rest)
     except (ValueError, TypeError):
         return None
     return attempt_id, outcome
+
+
+def _saved(told: Any) -> Saved:
+    return Saved(**told) if isinstance(told, dict) else Saved(*told)

@@ -3,7 +3,7 @@
 import json
 from collections import defaultdict
 from collections.abc import AsyncIterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -201,7 +201,7 @@ class MemoryStore:
 
 def _open_row(attempt: Attempt) -> Row:
     return Row(
-        **attempt._asdict(),
+        **{field.name: getattr(attempt, field.name) for field in fields(attempt)},
         status="open",
         input_tokens=0,
         output_tokens=0,

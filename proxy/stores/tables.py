@@ -1,8 +1,4 @@
-"""The tables in SQLite, how they came to be, and how values become their rows.
-
-Everything that a client or an upstream may have written is bounded here once more: a text with a lone
-surrogate or a number of 64 bits would otherwise refuse a whole batch of rows.
-"""
+"""The tables in SQLite, how they came to be, what is written into them and read of them."""
 
 import sqlite3
 from collections.abc import Iterable, Sequence
@@ -12,10 +8,7 @@ from typing import Any
 from policies.saved import LEVERS, Saved
 from proxy.stores import contexts
 from proxy.stores.base import Attempt, Exchange, Figures, Group, Outcome, Row, Scope
-
-_MAX_TEXT = 512
-_MAX_WHOLE = 10**15
-"""A million USD in nano-USD: no attempt costs or saves more; sums of rows stay far from 64 bits."""
+from proxy.stores.rows import intent_values, outcome_values, saved_values, text
 
 MIGRATIONS: tuple[str, ...] = (
     """
@@ -108,8 +101,7 @@ _OUTCOME = (
     "ttft_ms",
     "expected_trimming",
 )
-_UNSAVED = (None,) * len(LEVERS)
-_INTENT = (*(name for name in Attempt._fields if name != "purpose"), "owner", "purpose")
+_INTENT = (*(field.name for field in fields(Attempt) if field.name != "purpose"), "owner", "purpose")
 _ALL = (*_INTENT[:-1], *_OUTCOME)
 _ROW = tuple(field.name for field in fields(Row))
 _UNDECIDED = "attempts.status IN ('open', 'unsettled')"
@@ -192,83 +184,21 @@ def write_attempts(
             continue
         attempt_id, outcome = item
         if isinstance(outcome, Saved):  # its outcome came before it
-            credited.append((*_saved_values(outcome), _text(attempt_id)))
+            credited.append((*saved_values(outcome), text(attempt_id)))
             continue
         attempt = begun.pop(attempt_id, None)
         if attempt is None:
-            settled.append((*_outcome_values(outcome, None), _text(attempt_id)))
+            settled.append((*outcome_values(outcome, None), text(attempt_id)))
         else:
-            whole.append((*_intent_values(attempt, owner)[:-1], *_outcome_values(outcome, attempt.purpose)))
+            whole.append((*intent_values(attempt, owner)[:-1], *outcome_values(outcome, attempt.purpose)))
     if whole:
         connection.executemany(_INSERT_SETTLED, whole)
     if begun:
-        connection.executemany(_INSERT_INTENT, [_intent_values(attempt, owner) for attempt in begun.values()])
+        connection.executemany(_INSERT_INTENT, [intent_values(attempt, owner) for attempt in begun.values()])
     if settled:
         connection.executemany(_SETTLE, settled)
     if credited:
         connection.executemany(_CREDIT, credited)
-
-
-def _intent_values(attempt: Attempt, owner: str) -> tuple[Any, ...]:
-    return (
-        _text(attempt.id),
-        _text(attempt.exchange),
-        int(attempt.ts_ns),
-        _text(attempt.route),
-        _text(attempt.alias),
-        _text(attempt.model),
-        _text(attempt.provider),
-        _text(attempt.key),
-        _text(attempt.run),
-        _text(attempt.step),
-        attempt.number,
-        1 if attempt.stream else 0,
-        _whole(attempt.reserved_nanousd),
-        attempt.propensity,
-        _text(attempt.reason),
-        owner,
-        attempt.purpose,
-    )
-
-
-def _outcome_values(outcome: Outcome, purpose: str | None) -> tuple[Any, ...]:
-    usage = outcome.usage
-    return (
-        outcome.purpose or purpose,
-        outcome.status,
-        _whole(usage.input_tokens),
-        _whole(usage.output_tokens),
-        _whole(usage.cached_tokens),
-        _whole(usage.cache_write_tokens),
-        _whole(usage.reasoning_tokens),
-        1 if usage.reported else 0,
-        _whole(outcome.cost_nanousd),
-        *_saved_values(outcome.saved),
-        _text(outcome.verdict),
-        _text(",".join(outcome.repairs)) if outcome.repairs else "",
-        _text(outcome.failure),
-        outcome.latency_ms,
-        outcome.ttft_ms,
-        _whole(outcome.expected_trimming),
-    )
-
-
-def _saved_values(saved: Saved | None) -> tuple[int | None, ...]:
-    if saved is None:
-        return _UNSAVED
-    return tuple([_whole(getattr(saved, lever)) for lever in LEVERS])
-
-
-def _text(value: str | None) -> str | None:
-    if value is None or (len(value) <= _MAX_TEXT and value.isascii()):
-        return value
-    return value[:_MAX_TEXT].encode("utf-8", "replace").decode("utf-8")
-
-
-def _whole(value: int | None) -> int | None:
-    if value is None or -_MAX_WHOLE <= value <= _MAX_WHOLE:
-        return value
-    return _MAX_WHOLE if value > 0 else -_MAX_WHOLE
 
 
 def row_of(values: Sequence[Any]) -> Row:

@@ -24,13 +24,15 @@ def read_quick(body: bytes, max_depth: int) -> Any:
     except orjson.JSONDecodeError:
         return UNSURE
     keys = _keys(value, max_depth)
-    if keys < 0 or b" :" in body or b"\n:" in body or b"\t:" in body or b"\r:" in body:
+    if keys < 0:
         return UNSURE
-    # Every key is a string with a colon right behind it (see above), which no backslash ends. So there are at least
-    # as many of these as the text has keys; escaped quotes are none of them.
-    if body.count(b'":') - body.count(b'\\":') != keys:
+    if body.count(b":") == keys:  # every colon is a key's, and no key was lost
+        return value
+    if b" :" in body or (b"\n" in body and b"\n:" in body) or b"\t" in body or b"\r" in body:
         return UNSURE
-    return value
+    # Every key is a string with a colon right behind it, and no backslash ends it. So there are at least as many
+    # quotes before colons as the text has keys; escaped quotes are none of them.
+    return value if body.count(b'":') - body.count(b'\\":') == keys else UNSURE
 
 
 def _keys(value: Any, depth: int) -> int:

@@ -1,5 +1,6 @@
 """Attempts and outcomes for tests of the ledger."""
 
+from dataclasses import replace
 from typing import Any
 
 from policies.chat import Usage
@@ -22,11 +23,11 @@ def attempt(number: int = 1, exchange: str = "req_1", **facts: Any) -> Attempt:
         number=number,
         reserved_nanousd=900_000,
     )
-    return made._replace(**facts)
+    return replace(made, **facts)
 
 
 def outcome(cost_nanousd: int | None = 450_000, **facts: Any) -> Outcome:
-    return Outcome(status="ok", usage=Usage(1000, 500, 200), cost_nanousd=cost_nanousd)._replace(**facts)
+    return replace(Outcome(status="ok", usage=Usage(1000, 500, 200), cost_nanousd=cost_nanousd), **facts)
 
 
 def book(store: Store, made: Attempt, done: Outcome) -> None:

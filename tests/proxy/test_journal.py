@@ -2,6 +2,7 @@
 
 import json
 import os
+from dataclasses import asdict
 
 import pytest
 from hypothesis import given
@@ -66,8 +67,14 @@ def test_a_number_of_any_size_reads_back(path, file):
 
 
 def test_a_journal_of_an_earlier_version_reads_back(path, file):
-    os.pwrite(file, b"0\n" + json.dumps(tuple(attempt(1))[:14]).encode() + b"\n\0", 0)
-    assert list(read_journal(path)) == [attempt(1)]
+    done = outcome(saved=Saved(1, 2, 3, 4, 5))
+    records = [
+        list(asdict(attempt(1)).values())[:14],
+        ["req_1.1", *asdict(done).values()],
+        ["req_1.1", asdict(Saved(6))],
+    ]
+    os.pwrite(file, b"0\n" + b"".join(json.dumps(r).encode() + b"\n" for r in records) + b"\0", 0)
+    assert list(read_journal(path)) == [attempt(1), ("req_1.1", done), ("req_1.1", Saved(6))]
 
 
 @pytest.mark.parametrize("cut", range(1, 200, 7))

@@ -1,0 +1,86 @@
+"""How attempts and outcomes become values of a row.
+
+Everything that a client or an upstream may have written is bounded here once more: a text with a lone
+surrogate or a number of 64 bits would otherwise refuse a whole batch of rows.
+"""
+
+from typing import Any
+
+from policies.saved import Saved
+from proxy.stores.base import Attempt, Outcome
+
+_MAX_TEXT = 512
+_MAX_WHOLE = 10**15
+"""A million USD in nano-USD: no attempt costs or saves more; sums of rows stay far from 64 bits."""
+
+
+def intent_values(attempt: Attempt, owner: str) -> tuple[Any, ...]:
+    """What is known before a call, in the order of `Attempt`, but `purpose` last and behind the `owner`."""
+    return (
+        text(attempt.id),
+        text(attempt.exchange),
+        int(attempt.ts_ns),
+        text(attempt.route),
+        text(attempt.alias),
+        text(attempt.model),
+        text(attempt.provider),
+        text(attempt.key),
+        text(attempt.run),
+        text(attempt.step),
+        attempt.number,
+        1 if attempt.stream else 0,
+        _whole(attempt.reserved_nanousd),
+        attempt.propensity,
+        text(attempt.reason),
+        owner,
+        attempt.purpose,
+    )
+
+
+def outcome_values(outcome: Outcome, purpose: str | None) -> tuple[Any, ...]:
+    """What became of a call; `purpose` is that of its intent, where it is at hand."""
+    usage = outcome.usage
+    return (
+        outcome.purpose or purpose,
+        outcome.status,
+        _whole(usage.input_tokens),
+        _whole(usage.output_tokens),
+        _whole(usage.cached_tokens),
+        _whole(usage.cache_write_tokens),
+        _whole(usage.reasoning_tokens),
+        1 if usage.reported else 0,
+        _whole(outcome.cost_nanousd),
+        *saved_values(outcome.saved),
+        text(outcome.verdict),
+        text(",".join(outcome.repairs)) if outcome.repairs else "",
+        text(outcome.failure),
+        outcome.latency_ms,
+        outcome.ttft_ms,
+        _whole(outcome.expected_trimming),
+    )
+
+
+def saved_values(saved: Saved | None) -> tuple[int | None, ...]:
+    """By lever, in the order of `LEVERS`."""
+    if saved is None:
+        return None, None, None, None, None
+    return (
+        _whole(saved.routing),
+        _whole(saved.trimming),
+        _whole(saved.caching),
+        _whole(saved.patch),
+        _whole(saved.shadow),
+    )
+
+
+def text(value: str | None) -> str | None:
+    """As the ledger keeps it: no longer than _MAX_TEXT, and UTF-8."""
+    if value is None or (len(value) <= _MAX_TEXT and value.isascii()):
+        return value
+    return value[:_MAX_TEXT].encode("utf-8", "replace").decode("utf-8")
+
+
+def _whole(value: int | None) -> int | None:
+    if value is None or -_MAX_WHOLE <= value <= _MAX_WHOLE:
+        return value
+    return _MAX_WHOLE if value > 0 else -_MAX_WHOLE
