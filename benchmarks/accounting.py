@@ -1,8 +1,9 @@
 """What accounting adds to a request, in CPU time of a running proxy.
 
-    .venv/bin/python benchmarks/accounting.py [--rounds 150] [--requests 256]
+    .venv/bin/python benchmarks/accounting.py [--rounds 150] [--requests 256] [--interpreted]
 
-One proxy in a process of its own gets the same requests over and over, and is told before each round how it is to
+One proxy in a process of its own, compiled from a copy of the sources in which accounting can be switched off (this
+takes a minute and a half; `--interpreted` goes without), gets the same requests over and over, and is told before each round how it is to
 account for them: `sqlite`, as always; `silent`, into a ledger that takes everything and keeps nothing; `none`,
 neither reserved nor priced nor booked. The rounds are short and their order is drawn, so that all three share
 whatever else the machine does. The event loop's thread is measured round by round; the ledger's own threads write
@@ -11,28 +12,17 @@ later, and their time is shared out over all requests that were booked. It takes
 
 import argparse
 import asyncio
-import gc
 import random
+import shutil
 import statistics
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
-from typing import Any
-
-sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import uvloop
 
-from policies.ladder import Attempt
-from proxy import live
-from proxy.app import App
-from proxy.config import loads
-from proxy.handlers import completions
-from proxy.stores.base import Attempt as Intent
-from proxy.stores.base import Outcome
-from proxy.stores.sqlite import SqliteStore
-
+ROOT = Path(__file__).parents[1]
 MODES = ("sqlite", "silent", "none")
 CONNECTIONS = 16
 CONFIG = """
@@ -60,74 +50,78 @@ _ASKED = (
 ) + _BODY
 
 
-class Switched(SqliteStore):
-    """A ledger that can be told to keep nothing."""
-
-    mode = "sqlite"
-
-    def begin(self, attempt: Intent) -> None:
-        if self.mode == "sqlite":
-            super().begin(attempt)
-
-    def settle(self, attempt_id: str, outcome: Outcome) -> None:
-        if self.mode == "sqlite":
-            super().settle(attempt_id, outcome)
-
-
-class _Nothing:
-    """Holds nothing and knows no worst case."""
-
-    rules = None
-
-    def reserved(self, *_: object) -> None:
-        return None
-
-    def release(self, *_: object) -> None:
-        return None
+_SWITCHES = (
+    ("\n\nclass Live", '\n\nMODE = ["sqlite"]\n\n\nclass Live'),
+    (
+        "        controls = self._ask.controls\n        self._services.store.begin(",
+        "        if MODE[0] == 'none':\n            return\n{}",
+    ),
+    ("reserved = self._holds.reserved(", "reserved = None if MODE[0] == 'none' else self._holds.reserved("),
+    (
+        "attempt = self._booked(attempt, card)",
+        "attempt = attempt if MODE[0] == 'none' else self._booked(attempt, card)",
+    ),
+)
+"""Where accounting begins in proxy/live.py, and how it is gone round."""
 
 
-class _Bare(live.Live):
-    """Calls without accounting; health and metrics go on."""
-
-    def __init__(self, *args: Any, **named: Any) -> None:
-        super().__init__(*args, **named)
-        self._holds: Any = _Nothing()
-
-    def _begin(self, *_: object) -> None:
-        pass
-
-    def account(self, attempt: Attempt) -> Attempt:
-        card = self._admission.ended(attempt)
-        self._services.telemetry.attempt_ended(
-            self._id,
-            self._selected.route.name,
-            card,
-            self._ask.endpoint,
-            attempt,
-            self._waited_s(attempt),
-        )
-        return attempt
+def switchable(folder: Path, *, compiled: bool) -> None:
+    """A copy of the sources whose `proxy.live.MODE` says how a call is accounted for. Raises ValueError."""
+    for package in ("proxy", "policies", "schemas"):
+        shutil.copytree(ROOT / package, folder / package, ignore=shutil.ignore_patterns("__pycache__"))
+    path = folder / "proxy" / "live.py"
+    text = path.read_text()
+    for before, after in _SWITCHES:
+        if text.count(before) != 1:
+            raise ValueError(f"proxy/live.py has changed: {before.strip()!r} is not there once")
+        text = text.replace(before, after.replace("{}", before))
+    path.write_text(text)
+    if compiled:
+        (folder / "tools").mkdir()
+        shutil.copy(ROOT / "tools" / "compile.py", folder / "tools")
+        build = [sys.executable, folder / "tools" / "compile.py", "--must", "--out", folder / "native"]
+        subprocess.run(build, check=True)
 
 
-async def serve(port: int, folder: str) -> None:
+async def serve(port: int, folder: Path) -> None:
     """Be the proxy until the end of the input; each line of it is a mode."""
-    store = Switched(Path(folder) / "ledger.db")
+    sys.path.insert(0, str(folder))
+    from proxy import native  # noqa: PLC0415  the copy's
 
-    def made(*args: Any, **named: Any) -> live.Live:
-        return (_Bare if store.mode == "none" else live.Live)(*args, **named)
+    native.use(folder / "native", folder)
+    from proxy import live  # noqa: PLC0415
+    from proxy.app import App  # noqa: PLC0415
+    from proxy.commands.serve import settle  # noqa: PLC0415
+    from proxy.config import loads  # noqa: PLC0415
+    from proxy.stores.base import Attempt, Outcome  # noqa: PLC0415
+    from proxy.stores.sqlite import SqliteStore  # noqa: PLC0415
 
-    completions.Live = made  # type: ignore[misc,assignment]
+    mode: list[str] = vars(live)["MODE"]
+
+    class Switched(SqliteStore):
+        """A ledger that can be told to keep nothing."""
+
+        def begin(self, attempt: Attempt) -> None:
+            if mode[0] == "sqlite":
+                super().begin(attempt)
+
+        def settle(self, attempt_id: str, outcome: Outcome) -> None:
+            if mode[0] == "sqlite":
+                super().settle(attempt_id, outcome)
+
+    store = Switched(folder / "ledger.db")
     app = App(
         loads(CONFIG.format(port=port), name="bench", environ={}, base_dir="."), environ={}, store=store
     )
     await app.start()
     _, bound = await app.listen("127.0.0.1", 0)
     print(bound, flush=True)
-    gc.collect()
-    gc.freeze()
-    while mode := (await asyncio.to_thread(sys.stdin.readline)).strip():
-        store.mode = mode
-        print(mode, flush=True)
+    settle()
+    lines = asyncio.StreamReader()  # no thread of ours may count as the ledger's
+    await asyncio.get_running_loop().connect_read_pipe(lambda: asyncio.StreamReaderProtocol(lines), sys.stdin)
+    while told := (await lines.readline()).decode().strip():
+        mode[0] = told
+        print(told, flush=True)
     await app.drain()
     await app.close()
 
@@ -170,7 +164,7 @@ def cpu_ns(pid: int) -> tuple[int, int]:
     return times.pop(str(pid)), sum(times.values())
 
 
-async def measure(rounds: int, requests: int) -> tuple[dict[str, list[float]], float]:
+async def measure(rounds: int, requests: int, *, compiled: bool) -> tuple[dict[str, list[float]], float]:
     """CPU-us per request of the loop's thread in each mode, round by round; and of the other threads when booked."""
     loop = asyncio.get_running_loop()
     upstream = await loop.create_server(_Upstream, "127.0.0.1", 0)
@@ -178,6 +172,7 @@ async def measure(rounds: int, requests: int) -> tuple[dict[str, list[float]], f
     found: dict[str, list[float]] = {mode: [] for mode in MODES}
     requests = requests // CONNECTIONS * CONNECTIONS
     with tempfile.TemporaryDirectory() as folder:
+        await asyncio.to_thread(switchable, Path(folder), compiled=compiled)
         command = [sys.executable, __file__, "--serve", folder, "--port", str(port)]
         process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)  # noqa: ASYNC220  nothing else goes on yet
         assert process.stdout is not None
@@ -207,13 +202,14 @@ async def main() -> None:
     )
     parser.add_argument("--rounds", type=int, default=150)
     parser.add_argument("--requests", type=int, default=256)
-    parser.add_argument("--serve", metavar="FOLDER", help=argparse.SUPPRESS)
+    parser.add_argument("--interpreted", action="store_true", help="the sources as they are, not compiled")
+    parser.add_argument("--serve", metavar="FOLDER", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--port", type=int, help=argparse.SUPPRESS)
     chosen = parser.parse_args()
     if chosen.serve:
         await serve(chosen.port, chosen.serve)
         return
-    found, writer = await measure(chosen.rounds, chosen.requests)
+    found, writer = await measure(chosen.rounds, chosen.requests, compiled=not chosen.interpreted)
     for mode in MODES:
         quarter, half, _ = statistics.quantiles(found[mode], n=4)
         print(f"{mode:7} loop {half:6.1f} CPU-us per request, a quarter of the rounds below {quarter:.1f}")

@@ -72,7 +72,7 @@ def saved(
     first attempt that shows it, `cached_untrimmed`
     how much of the whole prompt its provider would have had cached.
     """
-    if len(attempts) == 1 and answer == 0 and not dropped_tokens and attempts[0].price == flagship:
+    if len(attempts) == 1 and answer == 0 and not dropped_tokens and _same(attempts[0].price, flagship):
         return None if flagship is None else _NOTHING  # what a client without us would have paid
     costs = [cost_nanousd(attempt.usage, attempt.price) for attempt in attempts]
     known = [cost for cost in costs if cost is not None]
@@ -100,6 +100,10 @@ def saved(
         if attempt.purpose == "patch"
     )
     return Saved(routing=alone - spent - trimming - patch, trimming=trimming, patch=patch)
+
+
+def _same(price: Price | None, other: Price | None) -> bool:
+    return price is other or price == other  # nearly always the former, which takes no time
 
 
 def saved_by_cache(usage: Usage, flagship: Price | None) -> Saved | None:

@@ -74,7 +74,7 @@ class RequestIds:
             self._random = secrets.token_hex(64 * 8)
             at = 0
         self._at = at + 16
-        return f"req_{time.time_ns() >> 20:012x}{self._random[at : at + 16]}"
+        return f"req_0{hex(time.time_ns() >> 20)[2:]}{self._random[at : at + 16]}"  # noqa: FURB116  ten times as fast; 11 digits until 2554
 
 
 def authenticate(ready: Ready, headers: Mapping[str, str]) -> Key | None:

@@ -45,6 +45,7 @@ from proxy.wire.facts import schema_word
 from proxy.wire.responses import conversation
 
 _NOTHING = Usage(reported=False)
+_ENDED_BY_US = ("cancelled", "hedge_loser")
 
 
 class Live:
@@ -396,56 +397,58 @@ class Live:
 
     def account(self, attempt: Attempt) -> Attempt:
         card = self._admission.ended(attempt)
-        cost = 0 if attempt.usage is None else cost_nanousd(attempt.usage, card.price)
-        delivered = attempt.failure is None and attempt.verdict.acceptable and attempt.set_aside is None
+        attempt = self._booked(attempt, card)
+        self._learn(attempt, card)
+        waited_s, route = self._waited_s(attempt), self._selected.route.name
+        self._services.telemetry.attempt_ended(self._id, route, card, self._ask.endpoint, attempt, waited_s)
+        return attempt
+
+    def _booked(self, attempt: Attempt, card: ModelCard) -> Attempt:
+        """The attempt with what it cost and saved, which the ledger is told."""
+        failure, usage = attempt.failure, attempt.usage or _NOTHING
+        cost = 0 if attempt.usage is None else cost_nanousd(usage, card.price)
+        delivered = failure is None and attempt.verdict.acceptable and attempt.set_aside is None
         if attempt.reply is not None and attempt.reply.only_recalls:
             delivered = False  # its answer is still to come
-        self.spent[attempt.number] = Spent(attempt.purpose, attempt.usage or _NOTHING, card.price)
+        self.spent[attempt.number] = Spent(attempt.purpose, usage, card.price)
         if delivered:
             self.saved = self.saved_by(attempt.number)
         elif self._besides and cost is not None:
             self.saved = Saved(shadow=-cost) if self._check is None else Saved(trimming=-cost)
             self._services.telemetry.saved(self._selected.route.name, self.saved)
         saved_nanousd = self.saved.total if delivered and self.saved is not None else None
-        failure = attempt.failure
         elsewhere = failure is not None and self._admission.elsewhere(attempt)
         attempt = attempt.priced(cost, saved_nanousd, card.deployment, elsewhere=elsewhere)
-        cancelled = attempt.purpose in ("cancelled", "hedge_loser")
+        first_s, began_s = attempt.first_byte_s, attempt.started_s
         self._services.store.settle(
             f"{self._id}.{attempt.number}",
             stores.Outcome(
                 "ok" if failure is None else "cancelled" if failure.kind == "gone" else "failed",
-                attempt.usage or _NOTHING,
+                usage,
                 cost,
-                attempt.purpose if cancelled else None,
+                attempt.purpose if attempt.purpose in _ENDED_BY_US else None,
                 self.saved if delivered or self._besides else None,
                 verdict=attempt.verdict.kind,
-                repairs=tuple(c.operation for c in attempt.verdict.changes),
+                repairs=tuple([c.operation for c in attempt.verdict.changes]),
                 failure=failure.kind if failure else None,
-                latency_ms=(attempt.ended_s - attempt.started_s) * 1000,
-                ttft_ms=None
-                if attempt.first_byte_s is None
-                else (attempt.first_byte_s - attempt.started_s) * 1000,
+                latency_ms=(attempt.ended_s - began_s) * 1000,
+                ttft_ms=None if first_s is None else (first_s - began_s) * 1000,
                 expected_trimming=self.prompt.expected_nanousd(attempt.number, card),
             ),
         )
-        usage = attempt.usage or _NOTHING
         self._holds.release(attempt.number, cost, usage.input_tokens + usage.output_tokens)
+        return attempt
+
+    def _learn(self, attempt: Attempt, card: ModelCard) -> None:
+        """What the call tells about the model."""
+        failure, usage = attempt.failure, attempt.usage or _NOTHING
         if failure is None and usage.reported:
             self._services.paces.learn(card.alias, usage.output_tokens, attempt.ended_s - attempt.started_s)
-        if failure is None and not cancelled and not self._contract.binds and attempt.purpose != "reask":
+        bound = self._contract.binds or attempt.purpose == "reask" or attempt.purpose in _ENDED_BY_US
+        if failure is None and not bound:
             self.prompt.learn(attempt.number, card, usage)
         if self._recalling is None or not self._recalling.was_refused(card.alias, attempt):
             self._shapes.observe(card.alias, attempt)
-        self._services.telemetry.attempt_ended(
-            self._id,
-            self._selected.route.name,
-            card,
-            self._ask.endpoint,
-            attempt,
-            self._waited_s(attempt),
-        )
-        return attempt
 
     def kept(self, outcome: Outcome, body: bytes) -> Answer:
         """What is kept of this exchange, to be given again to the same request."""

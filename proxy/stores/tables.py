@@ -3,6 +3,7 @@
 import sqlite3
 from collections.abc import Iterable, Sequence
 from dataclasses import fields
+from itertools import chain
 from typing import Any
 
 from policies.saved import LEVERS, Saved
@@ -106,13 +107,22 @@ _ALL = (*_INTENT[:-1], *_OUTCOME)
 _ROW = tuple(field.name for field in fields(Row))
 _UNDECIDED = "attempts.status IN ('open', 'unsettled')"
 
-_INSERT_INTENT = (
-    f"INSERT INTO attempts ({', '.join(_INTENT)}) VALUES ({', '.join('?' * len(_INTENT))}) "  # noqa: S608 - names from above
-    "ON CONFLICT (id) DO NOTHING"
-)
-_INSERT_SETTLED = (
-    f"INSERT INTO attempts ({', '.join(_ALL)}) VALUES ({', '.join('?' * len(_ALL))}) "  # noqa: S608 - names from above
-    f"ON CONFLICT (id) DO UPDATE SET {', '.join(f'{name} = excluded.{name}' for name in _OUTCOME)} WHERE {_UNDECIDED}"
+_AT_ONCE = (256, 32, 4, 1)
+"""Rows in one statement. After each, SQLite takes Python's lock again, which the event loop is using: by single rows
+that takes as long as writing them."""
+
+
+def _inserts(columns: tuple[str, ...], conflict: str) -> dict[int, str]:
+    """A statement for each number of rows in _AT_ONCE."""
+    row = f"({', '.join('?' * len(columns))})"
+    head = f"INSERT INTO attempts ({', '.join(columns)}) VALUES "  # noqa: S608 - names from above
+    return {rows: f"{head}{', '.join([row] * rows)} ON CONFLICT (id) DO {conflict}" for rows in _AT_ONCE}
+
+
+_INSERT_INTENT = _inserts(_INTENT, "NOTHING")
+_INSERT_SETTLED = _inserts(
+    _ALL,
+    f"UPDATE SET {', '.join(f'{name} = excluded.{name}' for name in _OUTCOME)} WHERE {_UNDECIDED}",
 )
 _SETTLE = (
     f"UPDATE attempts SET purpose = COALESCE(?, purpose), {', '.join(f'{name} = ?' for name in _OUTCOME[1:])} "  # noqa: S608 - names from above
@@ -192,13 +202,21 @@ def write_attempts(
         else:
             whole.append((*intent_values(attempt, owner)[:-1], *outcome_values(outcome, attempt.purpose)))
     if whole:
-        connection.executemany(_INSERT_SETTLED, whole)
+        _insert(connection, _INSERT_SETTLED, whole)
     if begun:
-        connection.executemany(_INSERT_INTENT, [intent_values(attempt, owner) for attempt in begun.values()])
+        _insert(connection, _INSERT_INTENT, [intent_values(attempt, owner) for attempt in begun.values()])
     if settled:
         connection.executemany(_SETTLE, settled)
     if credited:
         connection.executemany(_CREDIT, credited)
+
+
+def _insert(connection: sqlite3.Connection, statements: dict[int, str], rows: list[tuple[Any, ...]]) -> None:
+    at = 0
+    for size in _AT_ONCE:
+        while at + size <= len(rows):
+            connection.execute(statements[size], list(chain.from_iterable(rows[at : at + size])))
+            at += size
 
 
 def row_of(values: Sequence[Any]) -> Row:

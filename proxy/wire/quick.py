@@ -13,6 +13,9 @@ UNSURE: Final = object()
 _MOST_BYTES = 256 * 1024
 """More may take orjson long, and it lets nobody else work meanwhile."""
 _BEYOND_INTEGERS: Final = 2.0**63
+_QUOTE: Final = 0x22
+_BACKSLASH: Final = 0x5C
+_BLANK: Final = 0x20
 
 
 def read_quick(body: bytes, max_depth: int) -> Any:
@@ -24,15 +27,26 @@ def read_quick(body: bytes, max_depth: int) -> Any:
     except orjson.JSONDecodeError:
         return UNSURE
     keys = _keys(value, max_depth)
-    if keys < 0:
-        return UNSURE
-    if body.count(b":") == keys:  # every colon is a key's, and no key was lost
-        return value
-    if b" :" in body or (b"\n" in body and b"\n:" in body) or b"\t" in body or b"\r" in body:
-        return UNSURE
-    # Every key is a string with a colon right behind it, and no backslash ends it. So there are at least as many
-    # quotes before colons as the text has keys; escaped quotes are none of them.
-    return value if body.count(b'":') - body.count(b'\\":') == keys else UNSURE
+    return value if keys >= 0 and keys == _colons(body) else UNSURE
+
+
+def _colons(body: bytes) -> int:
+    """At least as many as the text has keys, each equal one counted; negative where that is not sure.
+
+    Behind a key's quote comes its colon, and no key ends with a backslash (see below). So what may be a key's is each
+    colon behind a quote that is not escaped. Where blanks stand before a colon, it is not sure.
+    """
+    found = 0
+    at = body.find(b":")
+    while at > 1:
+        before = body[at - 1]
+        if before == _QUOTE:
+            if body[at - 2] != _BACKSLASH:
+                found += 1
+        elif before <= _BLANK:
+            return -1
+        at = body.find(b":", at + 1)
+    return found if at < 0 else -1
 
 
 def _keys(value: Any, depth: int) -> int:

@@ -44,6 +44,8 @@ class Splitter:
 
     def feed(self, piece: bytes) -> list[bytes]:
         """The data of each event that `piece` completes. Raises TooLong."""
+        if self._started and not (self._after_cr or self._buffer or self._parts) and _is_one_event(piece):
+            return [piece[6:-2]]
         if self._after_cr and piece:
             self._after_cr = False
             piece = piece.removeprefix(b"\n")
@@ -74,6 +76,16 @@ class Splitter:
         if len(self._buffer) + self._size > self.limit:
             raise TooLong(self.limit)
         return []
+
+
+def _is_one_event(piece: bytes) -> bool:
+    """Whether it is an event of one line, and nothing else: what most pieces of most streams are."""
+    return (
+        piece.startswith(b"data: ")
+        and piece.endswith(b"\n\n")
+        and piece.count(b"\n") == 2
+        and b"\r" not in piece
+    )
 
 
 def _data_of(events: list[bytes]) -> Iterator[bytes]:
