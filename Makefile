@@ -24,7 +24,7 @@ run:  ## serves on http://127.0.0.1:8080: ./tailrace.yaml if it is there, else a
 test: env  ## runs the tests
 	@$(BIN)/pytest $(ARGS)
 
-compile: env  ## builds the hot path as machine code, if that is not up to date: a third less CPU per request
+compile: env  ## builds the hot path as machine code, if that is not up to date: less than half the CPU per request
 	@$(BIN)/python tools/compile.py $(ARGS)
 
 # Tests of time-outs and the like may be late once on a busy machine: what failed runs again, and a mistake fails twice.

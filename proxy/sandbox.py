@@ -72,6 +72,8 @@ class Sandbox:
 
     def needed(self, contract: Contract) -> bool:
         """Whether judging by `contract` may take long."""
+        if contract.tools is None:  # nearly always; it is asked twice for each request
+            return contract.schema is not None and self._may_be_slow(contract.schema)
         return any(self._may_be_slow(c) for c in _schemas_of(contract))
 
     def _may_be_slow(self, schema: Compiled) -> bool:

