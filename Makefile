@@ -25,7 +25,7 @@ test: env  ## runs the tests
 	@$(BIN)/pytest $(ARGS)
 
 compile: env  ## builds the hot path as machine code, if that is not up to date: less than half the CPU per request
-	@$(BIN)/python tools/compile.py $(ARGS)
+	@$(BIN)/python tools/compile.py
 
 # Tests of time-outs and the like may be late once on a busy machine: what failed runs again, and a mistake fails twice.
 AGAIN = || { echo 'Once more, what failed:'; $(BIN)/pytest --last-failed --last-failed-no-failures none $(ARGS); }
