@@ -212,9 +212,10 @@ def write_attempts(
 
 
 def _insert(connection: sqlite3.Connection, statements: dict[int, str], rows: list[tuple[Any, ...]]) -> None:
+    most = connection.getlimit(sqlite3.SQLITE_LIMIT_VARIABLE_NUMBER)  # 999 before SQLite 3.32
     at = 0
     for size in _AT_ONCE:
-        while at + size <= len(rows):
+        while at + size <= len(rows) and size * len(rows[at]) <= most:
             connection.execute(statements[size], list(chain.from_iterable(rows[at : at + size])))
             at += size
 
