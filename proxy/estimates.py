@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from proxy.counters import Counter
-from proxy.wire.chat import CHARS_PER_TOKEN
+from proxy.wire.chunks import CHARS_PER_TOKEN
 
 
 class Paces:

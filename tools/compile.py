@@ -38,7 +38,7 @@ MODULES = (
     *(f"proxy.serving.{name}" for name in ["connection", "request", "response", "server"]),
     *(f"proxy.stores.{name}" for name in ["base", "journal", "rows"]),
     *(f"proxy.upstreams.{name}" for name in ["answer", "connection", "http1", "lane", "openai", "pool", "transport"]),
-    *(f"proxy.wire.{name}" for name in ["ask", "chat", "facts", "headers", "quick", "sse"]),
+    *(f"proxy.wire.{name}" for name in ["ask", "chat", "chunks", "facts", "headers", "quick", "sse"]),
 )  # fmt: skip
 
 

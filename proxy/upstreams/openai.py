@@ -29,8 +29,6 @@ from proxy.upstreams.transport import (
 from proxy.wire import headers as wire_headers
 from proxy.wire.body import LARGE_BYTES, dump
 from proxy.wire.chat import (
-    Accumulator,
-    Chunk,
     Piece,
     Unreadable,
     Whole,
@@ -38,6 +36,7 @@ from proxy.wire.chat import (
     read_object,
     read_reply,
 )
+from proxy.wire.chunks import Accumulator, Chunk
 from proxy.wire.errors import complete_error_body
 from proxy.wire.recalls import GoingOn, RecallFilter
 from proxy.wire.responses import read_response

@@ -9,7 +9,6 @@ import pytest
 from policies.chat import Choice, ToolCall, Usage
 from policies.contract import Verdict
 from proxy.wire.chat import (
-    Accumulator,
     Unreadable,
     Whole,
     as_events,
@@ -17,6 +16,7 @@ from proxy.wire.chat import (
     with_mended,
     with_mended_streamed,
 )
+from proxy.wire.chunks import Accumulator
 from proxy.wire.sse import Splitter
 
 SHARED = pathlib.Path(__file__).parents[2].parent / "shared"
@@ -229,17 +229,27 @@ LATER = {
     "another-beginning": FIRST.replace('"c"', '"d"'),
     "error": '{"error":{"message":"m"}}',
     "done": "[DONE]",
+    "another-member": BEFORE
+    + '"choices":[{"index":0,"delta":{"content":"b","role":"c"},"finish_reason":null}]}',
+    "another-finish": BEFORE
+    + '"choices":[{"index":0,"delta":{"content":"b"},"finish_reason":"stop","x":{"content":"c"},"finish_reason":null}]}',
+    "wide": BEFORE + '"choices":[{"index":0,"delta":{"content":"\u20ac\x7f"},"finish_reason":null}]}',
 }
 
 
+ALIKE = BEFORE + '"choices":[{"index":0,"delta":{"content":"a"},"finish_reason":null}]}'
+
+
 @pytest.mark.parametrize("keep", [True, False], ids=["kept", "counted"])
+@pytest.mark.parametrize("between", [[], [ALIKE], [ALIKE, ALIKE]], ids=len)
 @pytest.mark.parametrize("later", LATER.values(), ids=LATER)
-def test_an_event_like_the_first_is_read_as_any_other(later, keep):
+def test_an_event_like_the_first_is_read_as_any_other(later, between, keep):
     """Whether it comes after an event that it may be alike to, or after one it cannot be, makes no difference."""
 
     def fed(first):
         accumulator = Accumulator(keep_text=keep)
-        accumulator.feed(first.encode())
+        for event in (first, *between):
+            accumulator.feed(event.encode())
         chunk = accumulator.feed(later.encode())
         said = (chunk.speaks, chunk.text, chunk.calls, chunk.usage_only, chunk.error, chunk.done)
         return said, accumulator.reply(None), accumulator.tokens, accumulator.finished, accumulator.spent
@@ -250,15 +260,18 @@ def test_an_event_like_the_first_is_read_as_any_other(later, keep):
 BROKEN_LATER = {
     "cut": BEFORE + '"choices":[{"index":0,"delta":{"content":"b"},"finish_reason":null}]',
     "brace-too-many": BEFORE + '"choices":[{"index":0,"delta":{"content":"b"},"finish_reason":null}]}}',
+    "both-halves-at-once": BEFORE + '"choices":[{"index":0,"delta":{"content":},"finish_reason":null}]}',
     "control-character": BEFORE + '"choices":[{"index":0,"delta":{"content":"\x01"},"finish_reason":null}]}',
     "not-utf-8": BEFORE + '"choices":[{"index":0,"delta":{"content":"\udcff"},"finish_reason":null}]}',
 }
 
 
+@pytest.mark.parametrize("between", [[], [ALIKE], [ALIKE, ALIKE]], ids=len)
 @pytest.mark.parametrize("later", BROKEN_LATER.values(), ids=BROKEN_LATER)
-def test_an_event_that_only_begins_like_the_first_is_no_json(later):
+def test_an_event_that_only_begins_like_the_first_is_no_json(later, between):
     accumulator = Accumulator(keep_text=True)
-    accumulator.feed(FIRST.encode())
+    for event in (FIRST, *between):
+        accumulator.feed(event.encode())
     with pytest.raises(Unreadable):
         accumulator.feed(later.encode("utf-8", "surrogateescape"))
 

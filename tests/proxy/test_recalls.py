@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.wire.chat import Accumulator, as_events, read_reply
+from proxy.wire.chat import as_events, read_reply
+from proxy.wire.chunks import Accumulator
 from proxy.wire.recalls import GoingOn, RecallFilter
 
 OURS = "recall_context"
