@@ -10,7 +10,7 @@ from proxy import edges, serving
 from proxy.doors import check_door
 from proxy.edges import Visit
 from proxy.handlers import operations, ui
-from proxy.handlers.admin import admin
+from proxy.handlers.admin import Reread, admin
 from proxy.handlers.completions import complete
 from proxy.handlers.context import context
 from proxy.handlers.drift import drift
@@ -35,7 +35,6 @@ from schemas.errors import SchemaRefused
 
 log = logging.getLogger("tailrace")
 
-Reread = Callable[[], Awaitable[tuple[str, ...]]]
 Handler = Callable[[Services, Visit], Awaitable[serving.Answer]]
 
 _EXCHANGES = frozenset({"chat/completions", "completions", "embeddings", "moderations"})

@@ -19,11 +19,11 @@ keys:
 
 
 @contextlib.asynccontextmanager
-async def served(path, text):
+async def served(path, text, *, from_file=True):
     """An app that serves the file at `path`, and a session with it."""
     path.write_text(text)
     read = partial(load, path, ENVIRON)
-    app = App(read(), environ={}, read=read)
+    app = App(read(), environ={}, read=read if from_file else None)
     await app.start()
     host, port = await app.listen("127.0.0.1", 0)
     try:
@@ -133,8 +133,7 @@ async def test_what_waits_for_a_restart_is_named(tmp_path, config):
 
 
 async def test_a_proxy_without_a_file_has_nothing_to_reload(tmp_path, config):
-    async with served(tmp_path / "tailrace.yaml", config) as (app, session):
-        app._read = None
+    async with served(tmp_path / "tailrace.yaml", config, from_file=False) as (_, session):
         status, body = await reload(session)
         assert (status, body["error"]["code"]) == (409, "nothing_to_reload")
 
