@@ -19,13 +19,15 @@ ROOT = Path(__file__).resolve().parent.parent
 BUILT = Path(sys.prefix) / "native"
 """Where `tools/compile.py` puts what it built: it goes with the environment that it was built for."""
 MANIFEST = "manifest.json"
+_RECIPE = b"2"
+"""Another one whenever `tools/compile.py` makes something else of the same sources."""
 WANTED = "TAILRACE_NATIVE"
 """`0` in the environment: the sources run as they are. Tests run them so unless it is `1`."""
 
 
 def digest(names: Sequence[str], root: Path = ROOT) -> str:
-    """What the sources of these modules say, and which Python they were built for."""
-    found = hashlib.sha256(importlib.machinery.EXTENSION_SUFFIXES[0].encode())
+    """What the sources of these modules say, how they are built, and for which Python."""
+    found = hashlib.sha256(_RECIPE + importlib.machinery.EXTENSION_SUFFIXES[0].encode())
     for name in names:
         found.update(b"\0" + root.joinpath(*name.split(".")).with_suffix(".py").read_bytes())
     return found.hexdigest()
