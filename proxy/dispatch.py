@@ -67,17 +67,15 @@ class Dispatch:
         visit_id = self._request_id()
         services.in_work += 1
         services.telemetry.request_began(visit_id)
-        response: serving.Answer | None = None
         try:
             response = await self._answer(request, visit_id)
+        except BaseException:
+            left = request.connection.lost or not services.draining
+            services.telemetry.request_ended(visit_id, None, CLIENT_LEFT if left else SHUT_DOWN)
+            raise
         finally:
             services.in_work -= 1
-            if response is None:
-                left = request.connection.lost or not services.draining
-                services.telemetry.request_ended(visit_id, None, CLIENT_LEFT if left else SHUT_DOWN)
-            else:
-                route = response.header("x-tailrace-route")
-                services.telemetry.request_ended(visit_id, route, response.came_to)
+        services.telemetry.request_ended(visit_id, response.header("x-tailrace-route"), response.came_to)
         return response
 
     async def _answer(self, request: serving.Request, visit_id: str) -> serving.Answer:
