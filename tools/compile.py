@@ -70,11 +70,16 @@ def with_inits(source: str) -> str:
         marks = [mark for mark in node.decorator_list if ast.unparse(mark).startswith("dataclass(")]
         own = {item.name for item in node.body if isinstance(item, ast.FunctionDef)}
         fields = [_field(item) for item in node.body if isinstance(item, ast.AnnAssign)]
-        if not marks or None in fields or own & {"__init__", "__post_init__"}:
+        after = node.end_lineno
+        if (
+            not marks
+            or None in fields
+            or own & {"__init__", "__post_init__"}
+            or any(lines[after : after + 2])
+        ):
             continue
         names, parameters, values = zip(*filter(None, fields), strict=True)
         body = "; ".join(f"self.{name} = {value}" for name, value in zip(names, values, strict=True))
-        after = node.end_lineno
         lines[after : after + 2] = [
             f"    def __init__(self, {', '.join(parameters)}) -> None: {body}  # type: ignore",
             f"    def __reduce__(self) -> object: return {node.name}, ({', '.join(f'self.{n}' for n in names)},)  # type: ignore",

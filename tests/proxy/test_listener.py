@@ -22,39 +22,42 @@ async def late(turns):
         await asyncio.sleep(0)
 
 
-@pytest.mark.parametrize("turns", LATER)
-async def test_no_comment_follows_the_end(turns):
+async def both(ending):
+    """The answer that `ending` makes of a listener, and the next one on the same connection."""
+
     async def handler(request):
         if request.path == "/next":
             return Response(body=b"ok")
-        listener = Listener(request, list, 0.01, 0.01)
+        return await ending(Listener(request, list, 0.01, 0.01))
+
+    async with served(handler) as server, server.client() as client:
+        await client.send(GET)
+        first = await client.answer()
+        await client.send(NEXT)
+        return first, await client.answer()
+
+
+@pytest.mark.parametrize("turns", LATER)
+async def test_no_comment_follows_the_end(turns):
+    async def ending(listener):
         await listener.tell(b"data: 1\n\n")
         await late(turns)
         return await listener.end()
 
-    async with served(handler) as server, server.client() as client:
-        await client.send(GET)
-        status, _, body = await client.answer()
-        assert (status, body.count(b"data: ")) == (200, 2)
-        await client.send(NEXT)
-        assert (await client.answer())[2] == b"ok"
+    (status, _, body), following = await both(ending)
+    assert (status, body.count(b"data: ")) == (200, 2)
+    assert following[2] == b"ok"
 
 
 @pytest.mark.parametrize("turns", LATER)
 async def test_no_status_follows_that_of_an_error(turns):
-    async def handler(request):
-        if request.path == "/next":
-            return Response(body=b"ok")
-        listener = Listener(request, list, 0.01, 0.01)
+    async def ending(listener):
         await late(turns)
         if listener.started:
             return await listener.end()
         listener.stop()
         return Response(status=502)
 
-    async with served(handler) as server, server.client() as client:
-        await client.send(GET)
-        status, _, _ = await client.answer()
-        assert status in (200, 502)
-        await client.send(NEXT)
-        assert (await client.answer())[2] == b"ok"
+    (status, _, _), following = await both(ending)
+    assert status in (200, 502)
+    assert following[2] == b"ok"
