@@ -188,9 +188,8 @@ def _item(record: bytes) -> Attempt | tuple[str, Outcome | Saved] | None:
         if len(values) == 2:
             return values[0], _saved(values[1])
         attempt_id, status, usage, cost, purpose, saved, verdict, repairs, *rest = values
-        used = (
-            Usage(**usage) if isinstance(usage, dict) else Usage(*usage)
-        )  # earlier versions named the fields
+        # earlier versions named the fields
+        used = Usage(**usage) if isinstance(usage, dict) else Usage(*usage)
         levers = None if saved is None else _saved(saved)
         outcome = Outcome(status, used, cost, purpose, levers, verdict, tuple(repairs), *rest)
     except (ValueError, TypeError):
