@@ -19,6 +19,7 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from typing import cast
 
 import uvloop
 
@@ -93,23 +94,21 @@ async def serve(port: int, folder: Path) -> None:
     from proxy.app import App  # noqa: PLC0415
     from proxy.commands.serve import settle  # noqa: PLC0415
     from proxy.config import loads  # noqa: PLC0415
-    from proxy.stores.base import Attempt, Outcome  # noqa: PLC0415
+    from proxy.stores.base import Attempt, Outcome, Store  # noqa: PLC0415
     from proxy.stores.sqlite import SqliteStore  # noqa: PLC0415
 
     mode: list[str] = vars(live)["MODE"]
 
-    class Switched(SqliteStore):
-        """A ledger that can be told to keep nothing."""
+    class Silent:
+        """A ledger that takes everything and keeps nothing."""
 
         def begin(self, attempt: Attempt) -> None:
-            if mode[0] == "sqlite":
-                super().begin(attempt)
+            pass
 
         def settle(self, attempt_id: str, outcome: Outcome) -> None:
-            if mode[0] == "sqlite":
-                super().settle(attempt_id, outcome)
+            pass
 
-    store = Switched(folder / "ledger.db")
+    store, silent = SqliteStore(folder / "ledger.db"), Silent()
     app = App(
         loads(CONFIG.format(port=port), name="bench", environ={}, base_dir="."), environ={}, store=store
     )
@@ -121,7 +120,9 @@ async def serve(port: int, folder: Path) -> None:
     await asyncio.get_running_loop().connect_read_pipe(lambda: asyncio.StreamReaderProtocol(lines), sys.stdin)
     while told := (await lines.readline()).decode().strip():
         mode[0] = told
+        app.services.store = cast("Store", silent) if told == "silent" else store
         print(told, flush=True)
+    app.services.store = store
     await app.drain()
     await app.close()
 

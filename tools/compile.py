@@ -27,16 +27,16 @@ sys.path.insert(0, str(ROOT))
 from proxy.native import BUILT, MANIFEST, digest  # noqa: E402  the checkout is no installed distribution
 
 LIBRARY = "tailrace_native"
-# What a plain and a validated request pass through. Not proxy.app, which tests put things on; not the stores'
-# threads, whose work is SQLite's; and nothing that works long in a thread beside the event loop, as proxy.wire.body
-# and schemas.strict do on large texts: compiled code lets no other thread run before it returns.
+# What a plain and a validated request pass through. Not proxy.app, which tests put things on; and nothing that works
+# long in a thread beside the event loop, as proxy.wire.body and schemas.strict do on large texts: compiled code lets
+# no other thread run before it returns.
 MODULES = (
     *(f"policies.{name}" for name in ["allowance", "breaker", "budget", "cards", "chat", "constraints", "contract", "facts", "ladder", "limits", "money", "plan", "release", "room", "route", "routing", "saved", "structure", "unwrapped", "window"]),
     *(f"schemas.{name}" for name in ["check", "mend"]),
     *(f"proxy.{name}" for name in ["admission", "aftermath", "attempts", "budgets", "dispatch", "edges", "estimates", "exchange", "facts", "health", "holds", "judging", "listener", "live", "planning", "ports", "prompts", "selection", "series", "services", "shaping", "telemetry"]),
     "proxy.handlers.completions",
     *(f"proxy.serving.{name}" for name in ["connection", "request", "response", "server"]),
-    *(f"proxy.stores.{name}" for name in ["base", "journal", "rows"]),
+    *(f"proxy.stores.{name}" for name in ["base", "journal", "rows", "writer"]),
     *(f"proxy.upstreams.{name}" for name in ["answer", "connection", "http1", "lane", "openai", "pool", "transport"]),
     *(f"proxy.wire.{name}" for name in ["ask", "chat", "chunks", "facts", "headers", "quick", "sse"]),
 )  # fmt: skip

@@ -14,7 +14,6 @@ Each half is lines of JSON up to a NUL, the first its turn.
 import json
 import os
 from collections.abc import Iterator
-from contextlib import suppress
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -39,8 +38,6 @@ class Journal:
         self._half_bytes = half_bytes
         self._turn = 0
         self._at = 0
-        self._before = 0
-        """Where the last record begins."""
         self._full_at = [0, 0]
         self._written = 0
         self.failed: str | None = None
@@ -56,13 +53,6 @@ class Journal:
             return True
         self._written -= 1
         return False
-
-    def take_back(self) -> None:
-        """The intent that was just written is not queued after all."""
-        self._written -= 1
-        self._at = self._before
-        with suppress(OSError):  # else the next record is written over it
-            os.pwrite(self._file, b"\0", self._at)
 
     def settle(self, attempt_id: str, outcome: Outcome, committed: int) -> None:
         """Write an outcome."""
@@ -89,7 +79,6 @@ class Journal:
         if written < len(record) + 2:  # the last bytes of a disk
             self.failed = "the journal's disk is full"
             return False
-        self._before = self._at
         self._at += len(record) + 1
         self.failed = None
         return True

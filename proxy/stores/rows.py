@@ -4,6 +4,7 @@ Everything that a client or an upstream may have written is bounded here once mo
 surrogate or a number of 64 bits would otherwise refuse a whole batch of rows.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 from policies.saved import Saved
@@ -12,6 +13,65 @@ from proxy.stores.base import Attempt, Outcome
 _MAX_TEXT = 512
 _MAX_WHOLE = 10**15
 """A million USD in nano-USD: no attempt costs or saves more; sums of rows stay far from 64 bits."""
+
+
+class Rows:
+    """What was queued, sorted into what one statement can write.
+
+    The rows of a sort have the same columns: one that would be NULL is left out, because to bind NULL takes longer
+    than anything else. A sort is a number whose lowest bit stands for the first column.
+    """
+
+    def __init__(self, owner: str) -> None:
+        self._owner = owner
+        self._begun: dict[str, Attempt] = {}
+        self.whole: dict[int, list[Any]] = {}
+        """By sort, one row's values after the other's: intents with their outcomes."""
+        self.settled: list[tuple[Any, ...]] = []
+        """Outcomes whose intents came before, and the id at the end."""
+        self.credited: list[tuple[Any, ...]] = []
+        """What was saved with a call that was settled before, and the id at the end."""
+
+    def take(self, items: Sequence[Attempt | tuple[str, Outcome | Saved]]) -> None:
+        """Sort these in, which were queued after those that were taken before."""
+        begun, owner = self._begun, self._owner
+        for item in items:
+            if isinstance(item, Attempt):
+                if item.id not in begun:
+                    begun[item.id] = item
+                continue
+            attempt_id, outcome = item
+            if isinstance(outcome, Saved):
+                self.credited.append((*saved_values(outcome), text(attempt_id)))
+                continue
+            attempt = begun.pop(attempt_id, None)
+            if attempt is None:
+                self.settled.append((*outcome_values(outcome, None), text(attempt_id)))
+            else:
+                values = outcome_values(outcome, attempt.purpose)
+                _sort_in(intent_values(attempt, owner)[:-1] + values, self.whole)
+
+    def begun(self) -> dict[int, list[Any]]:
+        """By sort, the values of intents that have no outcome yet."""
+        sorts: dict[int, list[Any]] = {}
+        for attempt in self._begun.values():
+            _sort_in(intent_values(attempt, self._owner), sorts)
+        return sorts
+
+
+def _sort_in(values: tuple[Any, ...], sorts: dict[int, list[Any]]) -> None:
+    sort, bit = 0, 1
+    kept: list[Any] = []
+    for value in values:
+        if value is not None:
+            sort |= bit
+            kept.append(value)
+        bit <<= 1
+    rows = sorts.get(sort)
+    if rows is None:
+        sorts[sort] = kept
+    else:
+        rows.extend(kept)
 
 
 def intent_values(attempt: Attempt, owner: str) -> tuple[Any, ...]:

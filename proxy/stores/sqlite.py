@@ -39,7 +39,6 @@ from proxy.stores.base import (
     Scope,
     StoredKey,
     StoreFailed,
-    StoreRefused,
     UsageReport,
 )
 from proxy.stores.journal import Journal, read_journal
@@ -104,7 +103,11 @@ class SqliteStore:
             raise StoreFailed(f"cannot open {path}: {error}") from error
         self._journal = Journal(self._owner.file)
         self._writer = Writer(
-            lambda: open_connection(path), self._owner.name, interval_s=interval_s, max_waiting=max_waiting
+            lambda: open_connection(path),
+            self._owner.name,
+            self._journal,
+            interval_s=interval_s,
+            max_waiting=max_waiting,
         )
         self._reader = ThreadPoolExecutor(1, "store-reader")
         self._read_connection: sqlite3.Connection | None = None
@@ -138,21 +141,13 @@ class SqliteStore:
         return self._writer.lost
 
     def begin(self, attempt: Attempt) -> None:
-        if not self._journal.begin(attempt, self._writer.committed):
-            raise StoreFailed(self._journal.failed or "the journal takes nothing")
-        try:
-            self._writer.begin(attempt)
-        except StoreRefused:
-            self._journal.take_back()
-            raise
+        self._writer.begin(attempt)
 
     def settle(self, attempt_id: str, outcome: Outcome) -> None:
         self._writer.settle(attempt_id, outcome)
-        self._journal.settle(attempt_id, outcome, self._writer.committed)
 
     def credit(self, attempt_id: str, saved: Saved) -> None:
         self._writer.credit(attempt_id, saved)
-        self._journal.credit(attempt_id, saved, self._writer.committed)
 
     async def flush(self) -> None:
         await self._write(lambda _: None)

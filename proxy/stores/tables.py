@@ -3,13 +3,14 @@
 import sqlite3
 from collections.abc import Iterable, Sequence
 from dataclasses import fields
-from itertools import chain
+from functools import lru_cache
+from itertools import islice
 from typing import Any
 
 from policies.saved import LEVERS, Saved
 from proxy.stores import contexts
 from proxy.stores.base import Attempt, Exchange, Figures, Group, Outcome, Row, Scope
-from proxy.stores.rows import intent_values, outcome_values, saved_values, text
+from proxy.stores.rows import Rows
 
 MIGRATIONS: tuple[str, ...] = (
     """
@@ -112,18 +113,10 @@ _AT_ONCE = (256, 32, 4, 1)
 that takes as long as writing them."""
 
 
-def _inserts(columns: tuple[str, ...], conflict: str) -> dict[int, str]:
-    """A statement for each number of rows in _AT_ONCE."""
-    row = f"({', '.join('?' * len(columns))})"
-    head = f"INSERT INTO attempts ({', '.join(columns)}) VALUES "  # noqa: S608 - names from above
-    return {rows: f"{head}{', '.join([row] * rows)} ON CONFLICT (id) DO {conflict}" for rows in _AT_ONCE}
-
-
-_INSERT_INTENT = _inserts(_INTENT, "NOTHING")
-_INSERT_SETTLED = _inserts(
-    _ALL,
-    f"UPDATE SET {', '.join(f'{name} = excluded.{name}' for name in _OUTCOME)} WHERE {_UNDECIDED}",
-)
+_SLICE = 512
+"""Items that are sorted at once: that is machine code, and nothing else runs meanwhile."""
+_DO_NOTHING = "NOTHING"
+_DO_SETTLE = f"UPDATE SET {', '.join(f'{name} = excluded.{name}' for name in _OUTCOME)} WHERE {_UNDECIDED}"
 _SETTLE = (
     f"UPDATE attempts SET purpose = COALESCE(?, purpose), {', '.join(f'{name} = ?' for name in _OUTCOME[1:])} "  # noqa: S608 - names from above
     f"WHERE id = ? AND {_UNDECIDED}"
@@ -184,40 +177,38 @@ def write_attempts(
 
     An attempt that began and ended within `items` is written once, as a whole.
     """
-    begun: dict[str, Attempt] = {}
-    whole: list[tuple[Any, ...]] = []
-    settled: list[tuple[Any, ...]] = []
-    credited: list[tuple[Any, ...]] = []
-    for item in items:
-        if isinstance(item, Attempt):
-            begun.setdefault(item.id, item)
-            continue
-        attempt_id, outcome = item
-        if isinstance(outcome, Saved):  # its outcome came before it
-            credited.append((*saved_values(outcome), text(attempt_id)))
-            continue
-        attempt = begun.pop(attempt_id, None)
-        if attempt is None:
-            settled.append((*outcome_values(outcome, None), text(attempt_id)))
-        else:
-            whole.append((*intent_values(attempt, owner)[:-1], *outcome_values(outcome, attempt.purpose)))
-    if whole:
-        _insert(connection, _INSERT_SETTLED, whole)
-    if begun:
-        _insert(connection, _INSERT_INTENT, [intent_values(attempt, owner) for attempt in begun.values()])
-    if settled:
-        connection.executemany(_SETTLE, settled)
-    if credited:
-        connection.executemany(_CREDIT, credited)
+    rows = Rows(owner)
+    left = iter(items)
+    while some := list(islice(left, _SLICE)):
+        rows.take(some)
+    for sort, values in rows.whole.items():
+        _insert(connection, _ALL, sort, values, _DO_SETTLE)
+    for sort, values in rows.begun().items():
+        _insert(connection, _INTENT, sort, values, _DO_NOTHING)
+    if rows.settled:
+        connection.executemany(_SETTLE, rows.settled)
+    if rows.credited:  # their outcomes came before them
+        connection.executemany(_CREDIT, rows.credited)
 
 
-def _insert(connection: sqlite3.Connection, statements: dict[int, str], rows: list[tuple[Any, ...]]) -> None:
+def _insert(
+    connection: sqlite3.Connection, among: tuple[str, ...], sort: int, values: list[Any], conflict: str
+) -> None:
+    """Write rows of one sort; see `proxy.stores.rows.Rows`."""
+    columns = tuple(name for place, name in enumerate(among) if sort >> place & 1)
     most = connection.getlimit(sqlite3.SQLITE_LIMIT_VARIABLE_NUMBER)  # 999 before SQLite 3.32
     at = 0
-    for size in _AT_ONCE:
-        while at + size <= len(rows) and size * len(rows[at]) <= most:
-            connection.execute(statements[size], list(chain.from_iterable(rows[at : at + size])))
-            at += size
+    for count in _AT_ONCE:
+        step = count * len(columns)
+        while at + step <= len(values) and step <= most:
+            connection.execute(_statement(columns, count, conflict), values[at : at + step])
+            at += step
+
+
+@lru_cache(128)  # as many as a connection keeps ready
+def _statement(columns: tuple[str, ...], count: int, conflict: str) -> str:
+    rows = ", ".join([f"({', '.join('?' * len(columns))})"] * count)
+    return f"INSERT INTO attempts ({', '.join(columns)}) VALUES {rows} ON CONFLICT (id) DO {conflict}"  # noqa: S608 - names from above
 
 
 def row_of(values: Sequence[Any]) -> Row:

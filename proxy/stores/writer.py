@@ -1,7 +1,7 @@
 """The one thread that writes to SQLite, many rows per transaction.
 
-Whoever has something to write appends it to a queue and goes on; the thread takes what has gathered for
-a moment and commits it at once. So a commit (with its fsync) is paid per batch and not per row, and
+Whoever has something to write notes it in the journal, appends it to a queue and goes on; the thread takes what has
+gathered for a moment and commits it at once. So a commit (with its fsync) is paid per batch and not per row, and
 the event loop never waits for the disk. Order is kept: what was queued first is written first.
 
 When the disk refuses, what was to be written stays in the queue. Where that may pass (disk full, read-only,
@@ -20,6 +20,7 @@ from typing import Any
 
 from policies.saved import Saved
 from proxy.stores.base import Attempt, Outcome, StoreFailed, StoreFull
+from proxy.stores.journal import Journal
 from proxy.stores.tables import write_attempts
 
 _MAX_BATCH = 5_000
@@ -54,12 +55,13 @@ class _Job:
 
 
 class Writer:
-    """Begin, settle and submit from any thread; `close` from one."""
+    """Begin, settle, credit and close from one thread; submit from any."""
 
     def __init__(
         self,
         connect: Callable[[], sqlite3.Connection],
         owner: str,
+        journal: Journal,
         *,
         interval_s: float = 0.25,
         max_waiting: int = 50_000,
@@ -68,6 +70,7 @@ class Writer:
         self._connect = connect
         self._connection: sqlite3.Connection | None = None
         self._owner = owner
+        self._journal = journal
         self._interval_s = interval_s
         self._max_waiting = max_waiting
         self._queue: deque[Attempt | tuple[str, Outcome | Saved] | _Job] = deque()
@@ -82,36 +85,38 @@ class Writer:
         self.lost = 0
         """Outcomes that came when nothing could be written any more."""
         self.committed = 0
-        """How many of the rows that were queued are on the disk."""
-        self._thread = threading.Thread(target=self._run, name="store-writer", daemon=True)
-        self._thread.start()
+        """How many of the rows that were queued are in the database."""
+        self._runner = threading.Thread(target=self._run, name="store-writer", daemon=True)
+        self._runner.start()
 
     def begin(self, attempt: Attempt) -> None:
-        """Queue an intent. Raises StoreFull or StoreFailed."""
+        """Queue an intent. Raises StoreFull or StoreFailed: then it is nowhere."""
         queue = self._queue
         if self.stopped:
             raise StoreFailed(self.failed or "the store is closed")
         if len(queue) >= self._max_waiting:
             raise StoreFull(f"{len(queue)} rows wait to be written: {self.failed or 'the disk is too slow'}")
+        if not self._journal.begin(attempt, self.committed):
+            raise StoreFailed(self._journal.failed or "the journal takes nothing")
         queue.append(attempt)
         if self._idle:
             self._wake.set()
 
     def settle(self, attempt_id: str, outcome: Outcome) -> None:
         """Queue an outcome."""
-        if self.stopped:
-            self.lost += 1
-            return
-        self._queue.append((attempt_id, outcome))
-        if self._idle:
-            self._wake.set()
+        self._journal.settle(attempt_id, outcome, self.committed)
+        self._told((attempt_id, outcome))
 
     def credit(self, attempt_id: str, saved: Saved) -> None:
         """Queue what came of an exchange."""
-        if self.stopped:
+        self._journal.credit(attempt_id, saved, self.committed)
+        self._told((attempt_id, saved))
+
+    def _told(self, item: tuple[str, Outcome | Saved]) -> None:
+        if self.stopped:  # the next start finds it in the journal
             self.lost += 1
             return
-        self._queue.append((attempt_id, saved))
+        self._queue.append(item)
         if self._idle:
             self._wake.set()
 
@@ -145,7 +150,7 @@ class Writer:
         self._closing = True
         self._urgent = True
         self._wake.set()
-        self._thread.join()
+        self._runner.join()
 
     def _run(self) -> None:
         try:

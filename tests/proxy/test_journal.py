@@ -143,13 +143,3 @@ def test_an_intent_that_could_not_be_written_is_not_counted(path, file):
         assert not journal.begin(attempt(99), 0)
     assert journal.begin(attempt(written), written)  # all before it are committed by now
     assert list(read_journal(path, half_bytes=1_000))[-1] == attempt(written)
-
-
-def test_an_intent_is_taken_back(path, file):
-    journal = Journal(file)
-    journal.begin(attempt(1), 0)
-    journal.begin(attempt(2), 0)
-    journal.take_back()
-    assert list(read_journal(path)) == [attempt(1)]
-    journal.begin(attempt(3), 0)
-    assert list(read_journal(path)) == [attempt(1), attempt(3)]
