@@ -46,6 +46,7 @@ def credited(services: Services, exchange_id: str, outcome: Outcome, live: Live)
         return outcome  # unpriced, or nothing was spent
     live.saved = found
     services.store.credit(f"{exchange_id}.{last.number if kept else next(reversed(live.spent))}", found)
+    services.outbox.soon()
     return replace(outcome, history=(*outcome.history[:-1], last.priced(last.cost_nanousd, found.total)))
 
 

@@ -18,6 +18,7 @@ from proxy.handlers.context import keep_forgetting
 from proxy.handlers.keys import keep_fresh, refresh, with_stored
 from proxy.health import Health
 from proxy.learning import SAVE_S, Learning
+from proxy.outbox import Outbox
 from proxy.outcomes import OutcomeLog
 from proxy.sandbox import Sandbox
 from proxy.services import Services, make_ready
@@ -62,9 +63,10 @@ class App:
 
     async def start(self) -> None:
         """Everything but the listening socket is ready."""
-        transports: dict[bool, Transport] = {False: Pool()}
-        self._add_transport(transports, self._snapshot)
         store = self._store or open_store(self._snapshot.store)
+        outbox = Outbox(store.sync)
+        transports: dict[bool, Transport] = {False: Pool(outbox=outbox)}
+        self._add_transport(transports, self._snapshot, outbox)
         counter, sandbox = Counter(), Sandbox()
         telemetry = Telemetry(self._share)
         self.services = Services(
@@ -74,6 +76,7 @@ class App:
             open_limiter(store, self._snapshot.server.workers),
             telemetry,
             Tasks(),
+            outbox,
             Health(telemetry.breaker),
             counter,
             Conversations(counter),
@@ -100,14 +103,14 @@ class App:
         self._dispatch = Dispatch(
             self.services, self.reread if self.reloadable else None, two_doors=two_doors
         )
-        self._server = Server(self._dispatch.handle, _bounds(self._snapshot))
+        self._server = Server(self._dispatch.handle, _bounds(self._snapshot), outbox=outbox)
 
-    def _add_transport(self, transports: dict[bool, Transport], snapshot: Snapshot) -> None:
+    def _add_transport(self, transports: dict[bool, Transport], snapshot: Snapshot, outbox: Outbox) -> None:
         """The transport through proxies of the environment, where a provider asks for it: aiohttp is heavy."""
         if True not in transports and any(p.trust_env for p in snapshot.providers.values()):
             from proxy.upstreams.client_session import ClientSessionTransport  # noqa: PLC0415  see above
 
-            transports[True] = ClientSessionTransport(self._environ)
+            transports[True] = ClientSessionTransport(self._environ, outbox=outbox)
 
     def warm(self) -> None:
         """Where any route trims, the vocabulary is loaded in a thread: its first request need not wait for that."""
@@ -141,7 +144,7 @@ class App:
 
     def reload(self, snapshot: Snapshot) -> tuple[str, ...]:
         """New requests use `snapshot`; those in work keep theirs. Gives the settings that wait for a restart."""
-        self._add_transport(self.services.transports, snapshot)
+        self._add_transport(self.services.transports, snapshot, self.services.outbox)
         ready = make_ready(snapshot, self.services.transports)
         self.services.ready = with_stored(ready, self.services.stored_keys)
         self.services.listings.clear()

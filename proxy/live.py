@@ -436,6 +436,7 @@ class Live:
                 expected_trimming=self.prompt.expected_nanousd(attempt.number, card),
             ),
         )
+        self._services.outbox.soon()
         self._holds.release(attempt.number, cost, usage.input_tokens + usage.output_tokens)
         return attempt
 

@@ -23,6 +23,7 @@ from proxy.hedging import Beginnings
 from proxy.homes import Homes
 from proxy.learning import Learning
 from proxy.listener import Listener
+from proxy.outbox import Outbox
 from proxy.outcomes import OutcomeLog
 from proxy.sandbox import Sandbox
 from proxy.snapshot import Key, Snapshot
@@ -71,6 +72,8 @@ class Services:
     limiter: Limiter
     telemetry: Telemetry
     tasks: Tasks
+    outbox: Outbox
+    """What leaves: what the ledger has to know by then is on record before."""
     health: Health
     counter: Counter
     conversations: Conversations

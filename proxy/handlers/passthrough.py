@@ -365,6 +365,7 @@ class _Relay:
                 latency_ms=(ended_s - started) * 1000,
             ),
         )
+        services.outbox.soon()
         self._release(cost, 0 if usage is None else usage.input_tokens + usage.output_tokens)
         ended = Attempt(
             self._number,

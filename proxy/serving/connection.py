@@ -203,7 +203,7 @@ class Connection(asyncio.Protocol):
         if request is None or self._spoke or self._closing or request.version != "1.1" or not request.whole:
             return False
         self._half = True
-        self._transport.write(_CONTINUE)
+        self._server.outbox.put(self._transport, _CONTINUE)
         self._doubt(0.01)
         return True
 
@@ -218,7 +218,7 @@ class Connection(asyncio.Protocol):
             self._transport.abort()
         elif self._request is not None:
             if waited_s > 0.1 and not self._spoke:  # perhaps it has left since
-                self._transport.write(_CONTINUE)
+                self._server.outbox.put(self._transport, _CONTINUE)
             self._doubt(min(2 * waited_s, 1.0))
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -371,13 +371,13 @@ class Connection(asyncio.Protocol):
         if self.lost:
             return
         if self._spoke if isinstance(answer, Response) else not answer.ended:
-            self._transport.abort()  # never as if it were whole, and nothing else in its place
+            self.abort()  # never as if it were whole, and nothing else in its place
             return
         if isinstance(answer, Response):
             if not request.whole:  # what is left of the body is not worth reading
                 request.keep_alive = False
             data = answer.encode(self.framing(request), bodiless=request.method == "HEAD")
-            self._transport.write(data)
+            self._server.outbox.put(self._transport, data)
         self._request = None
         self._since = self._loop.time()
         self._began = self._in_head
@@ -394,13 +394,14 @@ class Connection(asyncio.Protocol):
     def _refuse(self, refused: _Refused) -> None:
         """The last answer on this connection."""
         response = self._server.refusal(refused.status, refused.why)
-        self._transport.write(response.encode(self._server.date_line() + _CLOSE))
+        self._server.outbox.put(self._transport, response.encode(self._server.date_line() + _CLOSE))
         self._shut()
 
     def _shut(self) -> None:
         """Nothing more is said; what the client still says is not heard."""
         self._closing = True
         self.resume()
+        self._server.outbox.flush()
         if self._transport.can_write_eof():
             self._transport.write_eof()
             self._wake_after(LINGER_S)
@@ -410,6 +411,7 @@ class Connection(asyncio.Protocol):
     def _end(self) -> None:
         """The handler gave up: what it has written still goes out, as far as the client takes it."""
         if not self.lost:
+            self._server.outbox.flush()
             self._transport.close()
 
     # What requests and answers ask for
@@ -419,7 +421,7 @@ class Connection(asyncio.Protocol):
         if self.lost or self._transport.is_closing():
             raise ConnectionResetError("the client left")
         self._spoke = True
-        self._transport.write(data)
+        self._server.outbox.put(self._transport, data)
 
     def framing(self, request: Request) -> str:
         """The lines of an answer's head that are the server's business."""
@@ -454,8 +456,8 @@ class Connection(asyncio.Protocol):
 
     def close_if_idle(self) -> None:
         """Close unless a request is in work; its answer will close it."""
-        if self._request is None and not self.lost:
-            self._transport.close()
+        if self._request is None:
+            self._end()
 
     @property
     def idle(self) -> bool:
@@ -463,8 +465,9 @@ class Connection(asyncio.Protocol):
         return self._request is None and not self._began and not self._closing and not self.lost
 
     def abort(self) -> None:
-        """Close now."""
+        """Close now; what was written before has left."""
         if not self.lost:
+            self._server.outbox.flush()
             self._transport.abort()
 
     # Time

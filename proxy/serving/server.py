@@ -11,6 +11,7 @@ from email.utils import formatdate
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 from typing import Any
 
+from proxy.outbox import Outbox
 from proxy.serving.connection import ALL, Connection
 from proxy.serving.request import Request
 from proxy.serving.response import Answer, Response
@@ -47,8 +48,11 @@ class Server:
         bounds: Bounds,
         *,
         keep_alive_s: float = KEEP_ALIVE_S,
+        outbox: Outbox | None = None,
     ) -> None:
+        """Answers leave through `outbox`."""
         self.handler = handler
+        self.outbox = outbox or Outbox()
         self._loop = asyncio.get_running_loop()
         self._connections: set[Connection] = set()
         self._listening: list[asyncio.Server] = []

@@ -7,8 +7,8 @@ StoreError
 └── UnknownStore      a store URL that names no store of ours
 
 The ledger holds one row per upstream attempt. `begin` writes the intent before the call (what the call may
-cost at most), `settle` its outcome after. Both only queue and return at once; `flush` waits until all that
-was queued before is on the disk. An intent that never got its outcome, because the process died, is found
+cost at most), `settle` its outcome after. Both only queue and return at once; `sync` puts it where no end of the
+process reaches it, and `flush` waits until all that was queued before is on the disk. An intent that never got its outcome, because the process died, is found
 at the next start and kept as `unsettled`, with the cost that was reserved for it.
 """
 
@@ -274,6 +274,12 @@ class Ledger(Protocol):
         """Queue what an exchange saved or lost, where that was known only after all its attempts were settled.
 
         It takes the place of what the attempt's outcome said of it. Never raises.
+        """
+
+    def sync(self) -> bool:
+        """No end of the process takes what was queued before; called before what depends on that leaves.
+
+        False where it could not be done: `failed` says why. Never raises.
         """
 
     async def flush(self) -> None:

@@ -1,13 +1,15 @@
 """What is queued for the ledger, kept where the end of the process does not reach it.
 
-A record is written into the system's page cache by one short write when it is queued, long before its batch is
-committed. So whatever ends the process, `kill -9` included, loses nothing that `begin` or `settle` returned
-for; the next start reads the journal of the dead process into the ledger, where what was committed already
-changes nothing. It is not synced: what a power cut may take is said in `proxy.stores.sqlite`.
+What was queued is written into the system's page cache by one short write before anything that depends on it
+leaves the process (see `proxy.outbox`), long before its batch is committed. So whatever ends the process, `kill -9`
+included, loses no call that was made and no cost of an answer that was given; the next start reads the journal of the
+dead process into the ledger, where what was committed already changes nothing. It is not synced: what a power cut
+may take is said in `proxy.stores.sqlite`.
 
 The file has two halves, used in turn. A half is used again when all in it is committed; until then nothing is
 written over, and where both are full (the disk refuses the ledger for long) no intent is taken: no call is made
-that might never be booked. Outcomes of calls under way are then in memory alone.
+that might never be booked. Outcomes of calls under way are then in memory alone. Where the file refuses to be written,
+what was to be written is kept and tried again, and no intent is taken before that has succeeded.
 Each half is lines of JSON up to a NUL, the first its turn.
 """
 
@@ -38,59 +40,74 @@ class Journal:
         self._half_bytes = half_bytes
         self._turn = 0
         self._at = 0
+        """Where the next record will be."""
+        self._from = 0
+        """Where the first of those begins that are not written yet."""
+        self._unwritten: list[bytes] = []
         self._full_at = [0, 0]
-        self._written = 0
+        self._taken = 0
         self.failed: str | None = None
-        """Why the last record is in memory alone; None where it is not."""
+        """Why some record is in memory alone; None where none is."""
         self._start_half()
 
     def begin(self, attempt: Attempt, committed: int) -> bool:
-        """Write an intent; `committed` is how many of all records the ledger has by now.
+        """Take an intent; `committed` is how many of all records the ledger has by now.
 
-        False where it could not be written: then nothing is, and the intent must not be queued either.
+        False where it cannot be written: then nothing is taken, and the intent must not be queued either.
         """
-        if self._write(_dumps(_of_attempt(attempt)), committed):
+        if self.failed is not None and not self.sync():
+            return False
+        if self._take(_dumps(_of_attempt(attempt)), committed):
             return True
-        self._written -= 1
+        self._taken -= 1
         return False
 
     def settle(self, attempt_id: str, outcome: Outcome, committed: int) -> None:
-        """Write an outcome."""
-        self._write(_dumps(_of_outcome(attempt_id, outcome)), committed)
+        """Take an outcome."""
+        self._take(_dumps(_of_outcome(attempt_id, outcome)), committed)
 
     def credit(self, attempt_id: str, saved: Saved, committed: int) -> None:
-        """Write what an exchange saved or lost."""
-        self._write(_dumps((attempt_id, _of_saved(saved))), committed)
+        """Take what an exchange saved or lost."""
+        self._take(_dumps((attempt_id, _of_saved(saved))), committed)
 
-    def _write(self, record: bytes, committed: int) -> bool:
-        self._written += 1
+    def sync(self) -> bool:
+        """All that was taken is written; False where the file refuses, and `failed` says why."""
+        if not self._unwritten:
+            return True
+        data = b"\n".join([*self._unwritten, b"\0"])
+        try:
+            written = os.pwrite(self._file, data, self._from)
+        except OSError as error:
+            self.failed = f"{type(error).__name__}: {error}"
+            return False
+        if written < len(data):  # the last bytes of a disk
+            self.failed = "the journal's disk is full"
+            return False
+        self._unwritten.clear()
+        self._from = self._at
+        self.failed = None
+        return True
+
+    def _take(self, record: bytes, committed: int) -> bool:
+        self._taken += 1
         if self._at + len(record) + 2 > (self._turn % 2 + 1) * self._half_bytes:
             if committed < self._full_at[(self._turn + 1) % 2]:
                 self.failed = "the journal is full of what the ledger has not taken yet"
                 return False
-            self._full_at[self._turn % 2] = self._written - 1
+            if not self.sync():
+                return False
+            self._full_at[self._turn % 2] = self._taken - 1
             self._turn += 1
             self._start_half()
-        try:
-            written = os.pwrite(self._file, record + b"\n\0", self._at)
-        except OSError as error:
-            self.failed = f"{type(error).__name__}: {error}"
-            return False
-        if written < len(record) + 2:  # the last bytes of a disk
-            self.failed = "the journal's disk is full"
-            return False
+        self._unwritten.append(record)
         self._at += len(record) + 1
-        self.failed = None
         return True
 
     def _start_half(self) -> None:
-        start = self._turn % 2 * self._half_bytes
-        header = b"%d\n\0" % self._turn
-        try:
-            os.pwrite(self._file, header, start)
-        except OSError as error:
-            self.failed = f"{type(error).__name__}: {error}"
-        self._at = start + len(header) - 1
+        self._from = self._turn % 2 * self._half_bytes
+        header = b"%d" % self._turn
+        self._unwritten.append(header)
+        self._at = self._from + len(header) + 1
 
 
 def read_journal(

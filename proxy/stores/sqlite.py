@@ -1,6 +1,6 @@
 """The store of one machine: SQLite in WAL mode.
 
-Durability: whatever ends the process, nothing is lost that `begin` or `settle` returned for: each record is in the
+Durability: whatever ends the process, nothing is lost that was queued before `sync`: each record is in the
 journal (`proxy.stores.journal`) by then, and a batch that was committed is in the file. A power cut may
 take what was not committed yet, at most the last 250 ms (`interval_s`) plus one commit, and never anything that
 `flush` has returned for: `synchronous=FULL`, so that a commit is on the disk. `benchmarks/ledger.py` has the
@@ -149,12 +149,16 @@ class SqliteStore:
     def credit(self, attempt_id: str, saved: Saved) -> None:
         self._writer.credit(attempt_id, saved)
 
+    def sync(self) -> bool:
+        return not self._closed and self._journal.sync()
+
     async def flush(self) -> None:
         await self._write(lambda _: None)
 
     async def close(self) -> None:
         if self._closed:
             return
+        self._journal.sync()
         self._closed = True
         await asyncio.to_thread(self._close)
         if self._writer.waiting:

@@ -17,6 +17,7 @@ import aiohttp
 from aiohttp import http_exceptions
 from yarl import URL
 
+from proxy.outbox import Outbox
 from proxy.snapshot import Timeouts
 from proxy.upstreams.http1 import read_head, request_head, split_length
 from proxy.upstreams.inflate import Inflated
@@ -57,11 +58,14 @@ class ClientSessionTransport:
         tls: ssl.SSLContext | None = None,
         per_host: int = 2048,
         idle_expiry_s: float = 55,
+        outbox: Outbox | None = None,
     ) -> None:
+        """What has to be recorded before a request leaves is recorded by `outbox`."""
         self._proxies = _proxies(environ)
         self._tls = tls
         self._per_host = per_host
         self._idle_expiry_s = idle_expiry_s
+        self._outbox = outbox or Outbox()
         self._session: aiohttp.ClientSession | None = None
         self._answers: WeakSet[Answer] = WeakSet()
 
@@ -127,6 +131,8 @@ class ClientSessionTransport:
         call.clock = asyncio.timeout_at(call.total)
         try:
             async with call.clock:
+                if not self._outbox.flush():
+                    raise ConnectFailed("what is called for could not be recorded")
                 response = await self._open().request(method, url, **options)
         except TimeoutError as problem:
             if isinstance(problem, aiohttp.ConnectionTimeoutError):

@@ -15,6 +15,7 @@ from typing import Protocol, cast
 
 from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
 
+from proxy.outbox import Outbox
 from proxy.upstreams.answer import Answer
 from proxy.upstreams.http1 import UNTIL_CLOSED, keep_alive_s, read_head
 from proxy.upstreams.transport import (
@@ -65,6 +66,7 @@ class Connection(asyncio.Protocol):
         "_loop",
         "_moved",
         "_names",
+        "_outbox",
         "_parser",
         "_paused",
         "_poll",
@@ -83,8 +85,10 @@ class Connection(asyncio.Protocol):
     _transport: asyncio.Transport
     _poll: Callable[[float], list[tuple[int, int]]]
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, outbox: Outbox) -> None:
+        """Requests leave through `outbox`."""
         self._loop = loop
+        self._outbox = outbox
         self._keeper: Keeper | None = None
         self._parser: HttpResponseParser | None = HttpResponseParser(self)
         self._answer: Answer | None = None
@@ -144,7 +148,7 @@ class Connection(asyncio.Protocol):
         self._sent_at = self._moved = now
         timeouts = answer.timeouts
         self._wake_at(min(now + timeouts.first_byte_s, now + timeouts.idle_s, answer.total))
-        self._transport.write(data)
+        self._outbox.put(self._transport, data, spends=True)
 
     def uploaded(self) -> None:
         """The upload is complete: from here on the upstream is waited for."""
@@ -156,7 +160,7 @@ class Connection(asyncio.Protocol):
 
     def write(self, data: bytes) -> None:
         """Send a part of a body."""
-        self._transport.write(data)
+        self._outbox.put(self._transport, data, spends=True)
 
     async def drained(self) -> None:
         """What was written is on its way, but for a little."""

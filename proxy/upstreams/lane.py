@@ -8,6 +8,7 @@ import ssl
 from collections import deque
 from contextlib import suppress
 
+from proxy.outbox import Outbox
 from proxy.upstreams.connection import Connection
 from proxy.upstreams.transport import (
     Broken,
@@ -37,6 +38,7 @@ class Lane:
         loop: asyncio.AbstractEventLoop,
         target: Target,
         *,
+        outbox: Outbox,
         tls: ssl.SSLContext | None,
         limit: int,
         max_waiting: int,
@@ -46,6 +48,7 @@ class Lane:
         self.host = target.host_header
         self._idle_expiry_s = idle_expiry_s
         self._target = target
+        self._outbox = outbox
         self._tls = tls
         self._limit = limit
         self._closed = False
@@ -175,7 +178,7 @@ class Lane:
             try:
                 async with asyncio.timeout_at(now + (due - now) / left):
                     _, connection = await self.loop.create_connection(
-                        lambda: Connection(self.loop),
+                        lambda: Connection(self.loop, self._outbox),
                         addresses[-left],
                         self._target.port,
                         ssl=self._tls,

@@ -4,6 +4,7 @@ import asyncio
 import ssl
 from collections.abc import AsyncIterable
 
+from proxy.outbox import Outbox
 from proxy.snapshot import Timeouts
 from proxy.tasks import Tasks
 from proxy.upstreams.answer import Answer
@@ -33,13 +34,16 @@ class Pool:
         per_host: int = 2048,
         waiting: int = 1024,
         idle_expiry_s: float = 55,
+        outbox: Outbox | None = None,
     ) -> None:
+        """Requests leave through `outbox`."""
         self._tls = tls
         self._per_host = per_host
         self._waiting = waiting
         self._idle_expiry_s = idle_expiry_s
         self._lanes: dict[Target, Lane] = {}
         self._tasks = Tasks()
+        self._outbox = outbox or Outbox()
 
     def __repr__(self) -> str:
         return f"<Pool {list(self._lanes.values())}>"
@@ -53,6 +57,7 @@ class Pool:
         lane = Lane(
             asyncio.get_running_loop(),
             target,
+            outbox=self._outbox,
             tls=self._tls if target.tls else None,
             limit=self._per_host,
             max_waiting=self._waiting,

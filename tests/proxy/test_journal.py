@@ -51,18 +51,24 @@ def test_records_read_back_as_they_were_written(path, file):
     journal.settle(*records[1], 0)
     journal.settle(*records[2], 0)
     journal.credit(*records[3], 0)
+    assert list(read_journal(path)) == []
+    assert journal.sync()
     assert list(read_journal(path)) == records
     assert journal.failed is None
 
 
 @pytest.mark.parametrize("text", ["\ud800 lone", "a\nb", "a\x00b", '"', "é" * 100], ids=ascii)
 def test_any_text_reads_back(path, file, text):
-    Journal(file).begin(attempt(1, alias=text), 0)
+    journal = Journal(file)
+    journal.begin(attempt(1, alias=text), 0)
+    journal.sync()
     assert list(read_journal(path)) == [attempt(1, alias=text)]
 
 
 def test_a_number_of_any_size_reads_back(path, file):
-    Journal(file).settle("a", outcome(10**40, usage=Usage(2**70)), 0)
+    journal = Journal(file)
+    journal.settle("a", outcome(10**40, usage=Usage(2**70)), 0)
+    journal.sync()
     assert list(read_journal(path)) == [("a", outcome(10**40, usage=Usage(2**70)))]
 
 
@@ -81,8 +87,10 @@ def test_a_journal_of_an_earlier_version_reads_back(path, file):
 def test_a_record_that_was_cut_short_is_left_out_and_those_before_it_stay(path, file, cut):
     journal = Journal(file)
     journal.begin(attempt(1), 0)
+    journal.sync()
     end = path.stat().st_size
     journal.begin(attempt(2), 0)
+    journal.sync()
     os.truncate(path, end + cut)
     found = list(read_journal(path))
     assert found[0] == attempt(1)
@@ -102,20 +110,31 @@ def test_nothing_is_written_over_before_it_is_committed_and_the_lack_of_room_is_
     written = 0
     while journal.failed is None:
         journal.begin(attempt(written), 0)
+        journal.sync()
         written += 1
     kept = list(read_journal(path, half_bytes=1_000))
     assert kept == [attempt(number) for number in range(written - 1)]
     journal.begin(attempt(written), committed=written)
+    assert journal.sync()
     assert journal.failed is None
     assert list(read_journal(path, half_bytes=1_000))[-1] == attempt(written)
 
 
-def test_a_file_that_refuses_is_told(path, file):
+def test_a_file_that_refuses_is_told_and_takes_no_intent_until_it_is_written_again(path, file):
+    os.close(file)
     readonly = os.open(path, os.O_RDONLY)
     journal = Journal(readonly)
-    journal.begin(attempt(1), 0)
+    assert journal.begin(attempt(1), 0)
+    assert not journal.sync()
     assert "OSError" in (journal.failed or "")
-    os.close(readonly)
+    journal.settle("req_1.1", outcome(5), 0)
+    assert not journal.begin(attempt(2), 0)
+    os.dup2(os.open(path, os.O_RDWR), readonly)
+    assert journal.begin(attempt(3), 0)
+    assert journal.failed is None
+    assert journal.sync()
+    assert list(read_journal(path)) == [attempt(1), ("req_1.1", outcome(5)), attempt(3)]
+    os.dup2(readonly, file)
 
 
 @given(lags=st.lists(st.integers(0, 12), max_size=80))
@@ -127,6 +146,7 @@ def test_what_is_not_committed_can_always_be_read_in_order(tmp_path_factory, lag
     for number, lag in enumerate(lags):
         committed = max(committed, number - lag)
         journal.begin(attempt(number), committed)
+        assert journal.sync()
         assert journal.failed is None
         found = list(read_journal(path, half_bytes=4_000))
         assert found == [attempt(n) for n in range(number + 1 - len(found), number + 1)]
@@ -142,4 +162,5 @@ def test_an_intent_that_could_not_be_written_is_not_counted(path, file):
     for _ in range(20):
         assert not journal.begin(attempt(99), 0)
     assert journal.begin(attempt(written), written)  # all before it are committed by now
+    assert journal.sync()
     assert list(read_journal(path, half_bytes=1_000))[-1] == attempt(written)

@@ -263,6 +263,7 @@ async def main():
                 store.settle(f"{{life}}.{{number}}", done)
             elif number > 30:
                 store.settle(f"{{life}}.{{number - 30}}", done)
+        assert store.sync()
         print(number, flush=True)
         await asyncio.sleep(0)
 
@@ -270,7 +271,7 @@ asyncio.run(main())
 """
 
 
-def test_twenty_kills_lose_nothing_that_was_queued_and_double_nothing(tmp_path):
+def test_twenty_kills_lose_nothing_that_was_synced_and_double_nothing(tmp_path):
     path = tmp_path / "t.db"
     script = tmp_path / "victim.py"
     script.write_text(_VICTIM.format(root=str(Path(__file__).parents[2]), path=str(path)))

@@ -422,6 +422,7 @@ class LedgerMachine(RuleBasedStateMachine):
     def killed_and_opened(self) -> None:
         """What the system has of a process that ends now: the files, while nothing writes to them."""
         folder = Path(tempfile.mkdtemp(dir=self.folder))
+        assert self.disk.sync()
         with contextlib.closing(sqlite3.connect(self.disk.path, timeout=10, isolation_level=None)) as pause:
             pause.execute("BEGIN IMMEDIATE")
             for path in self.disk.path.parent.iterdir():

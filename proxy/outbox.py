@@ -1,0 +1,62 @@
+"""What leaves at the end of a turn of the event loop, all at once.
+
+A write to a socket wakes whoever reads from it, which on several cores costs as much as the write. Where the
+writes of a turn follow upon each other, the first wakes the reader and the others find it awake. And what has to
+be on record before anything leaves (the journal of the ledger: a call before it is made, its cost before the
+answer is given) is written once for all of them, as databases commit in groups.
+"""
+
+import asyncio
+from collections.abc import Callable
+
+_MOST_BYTES = 64 * 1024
+"""More than this does not wait for the end of the turn: it is work for the system, and memory here."""
+
+
+class Outbox:
+    """For what one event loop sends; a `transport` that is closed in between gets nothing more."""
+
+    def __init__(self, record: Callable[[], bool] | None = None) -> None:
+        """`record` is called before anything leaves; False: it could not be done. It must not raise."""
+        self._record = record
+        self._waiting: list[tuple[asyncio.WriteTransport, bytes, bool]] = []
+        self._bytes = 0
+        self._due = False
+
+    def put(self, transport: asyncio.WriteTransport, data: bytes, *, spends: bool = False) -> None:
+        """`data` leaves at the end of this turn, behind what was put before.
+
+        `spends`: it is a call that costs something: where that could not be recorded, it is not made, and its
+        transport is closed.
+        """
+        self._waiting.append((transport, data, spends))
+        self._bytes += len(data)
+        if self._bytes > _MOST_BYTES:
+            self.flush()
+        elif not self._due:
+            self.soon()
+
+    def soon(self) -> None:
+        """There is something to put on record at the end of this turn, whether anything leaves or not."""
+        if not self._due:
+            self._due = True
+            asyncio.get_running_loop().call_soon(self._turn_ends)
+
+    def flush(self) -> bool:
+        """All that was put leaves now: before a transport is closed. False: it could not be recorded before."""
+        recorded = self._record is None or self._record()
+        if not self._waiting:
+            return recorded
+        waiting, self._waiting, self._bytes = self._waiting, [], 0
+        for transport, data, spends in waiting:
+            if transport.is_closing():
+                continue
+            if recorded or not spends:
+                transport.write(data)
+            else:
+                transport.abort()
+        return recorded
+
+    def _turn_ends(self) -> None:
+        self._due = False
+        self.flush()
