@@ -19,7 +19,7 @@ ROOT = Path(__file__).resolve().parent.parent
 BUILT = Path(sys.prefix) / "native"
 """Where `tools/compile.py` puts what it built: it goes with the environment that it was built for."""
 MANIFEST = "manifest.json"
-_RECIPE = b"2"
+_RECIPE = b"3"
 """Another one whenever `tools/compile.py` makes something else of the same sources."""
 WANTED = "TAILRACE_NATIVE"
 """`0` in the environment: the sources run as they are. Tests run them so unless it is `1`."""

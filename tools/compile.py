@@ -28,11 +28,11 @@ from proxy.native import BUILT, MANIFEST, digest  # noqa: E402  the checkout is 
 
 LIBRARY = "tailrace_native"
 # What a plain and a validated request pass through. Not proxy.app, which tests put things on; and nothing that works
-# long in a thread beside the event loop, as proxy.wire.body and schemas.strict do on large texts: compiled code lets
+# long in a thread beside the event loop, as proxy.wire.body and schemas.careful do on large texts: compiled code lets
 # no other thread run before it returns.
 MODULES = (
     *(f"policies.{name}" for name in ["allowance", "breaker", "budget", "cards", "chat", "constraints", "contract", "facts", "ladder", "limits", "money", "plan", "release", "room", "route", "routing", "saved", "structure", "unwrapped", "window"]),
-    *(f"schemas.{name}" for name in ["check", "mend"]),
+    *(f"schemas.{name}" for name in ["check", "mend", "strict"]),
     *(f"proxy.{name}" for name in ["admission", "aftermath", "attempts", "budgets", "dispatch", "edges", "estimates", "exchange", "facts", "health", "holds", "judging", "listener", "live", "outbox", "planning", "ports", "prompts", "selection", "series", "services", "shaping", "telemetry"]),
     "proxy.handlers.completions",
     *(f"proxy.serving.{name}" for name in ["connection", "request", "response", "server"]),
@@ -117,6 +117,13 @@ setup(name="tailrace", packages=[], ext_modules=mypycify(["--ignore-missing-impo
 """
 
 
+# Calls from one module into another are looked at by the compiler, too: 5 % of a request.
+WHOLE = {
+    "CFLAGS": "-flto=auto -fno-semantic-interposition -fno-plt",
+    "LDFLAGS": "-flto=auto -Wl,-Bsymbolic",
+}
+
+
 def build(out: pathlib.Path) -> None:
     """Everything of MODULES is in `out`, and a manifest that says of which sources. Ends the program where that fails."""
     with tempfile.TemporaryDirectory() as made:
@@ -129,8 +136,13 @@ def build(out: pathlib.Path) -> None:
         (folder / "setup.py").write_text(SETUP)
         files = ",".join(name.replace(".", "/") + ".py" for name in MODULES)
         command = [sys.executable, "setup.py", "-q", "build_ext", "--build-lib=lib", "-j2", files]
-        told = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
-        if told.returncode:
+        for flags in (WHOLE, {}):  # a compiler that does not know the flags does without
+            told = subprocess.run(
+                command, cwd=folder, capture_output=True, text=True, check=False, env={**os.environ, **flags}
+            )
+            if not told.returncode:
+                break
+        else:
             lines = [line for line in (told.stdout + told.stderr).splitlines() if "warning" not in line]
             sys.exit("\n".join(["mypyc or the C compiler failed:", *lines[-30:]]))
         suffix = importlib.machinery.EXTENSION_SUFFIXES[0]
