@@ -1,14 +1,17 @@
-"""What leaves at the end of a turn of the event loop, all at once.
+"""What leaves at the end of a turn of the event loop, together.
 
 A write to a socket wakes whoever reads from it, which on several cores costs as much as the write. Where the
 writes of a turn follow upon each other, the first wakes the reader and the others find it awake. And what has to
 be on record before anything leaves (the journal of the ledger: a call before it is made, its cost before the
-answer is given) is written once for all of them, as databases commit in groups.
+answer is given) is written once for all of them, as databases commit in groups. A turn with much to say says
+it in parts, so that the first do not wait for the last; and where turns have one thing to say, it leaves at once.
 """
 
 import asyncio
 from collections.abc import Callable
 
+_TOGETHER = 8
+"""A seventh of the waking is left, and the first waits for what seven others take: less than half a millisecond."""
 _MOST_BYTES = 64 * 1024
 """More than this does not wait for the end of the turn: it is work for the system, and memory here."""
 
@@ -22,19 +25,24 @@ class Outbox:
         self._waiting: list[tuple[asyncio.WriteTransport, bytes, bool]] = []
         self._bytes = 0
         self._due = False
+        self._count = 0
+        """Put in this turn."""
+        self._alone = True
+        """Nothing more than one was put in the last turn."""
 
     def put(self, transport: asyncio.WriteTransport, data: bytes, *, spends: bool = False) -> None:
-        """`data` leaves at the end of this turn, behind what was put before.
+        """`data` leaves by the end of this turn, behind what was put before.
 
         `spends`: it is a call that costs something: where that could not be recorded, it is not made, and its
         transport is closed.
         """
         self._waiting.append((transport, data, spends))
         self._bytes += len(data)
-        if self._bytes > _MOST_BYTES:
-            self.flush()
-        elif not self._due:
+        self._count += 1
+        if not self._due:
             self.soon()
+        if len(self._waiting) >= _TOGETHER or self._bytes > _MOST_BYTES or (self._alone and self._count == 1):
+            self.flush()
 
     def soon(self) -> None:
         """There is something to put on record at the end of this turn, whether anything leaves or not."""
@@ -59,4 +67,5 @@ class Outbox:
 
     def _turn_ends(self) -> None:
         self._due = False
+        self._alone, self._count = self._count <= 1, 0
         self.flush()
