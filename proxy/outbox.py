@@ -59,9 +59,12 @@ class Outbox:
         for transport, data, spends in waiting:
             if transport.is_closing():
                 continue
-            if recorded or not spends:
+            if spends and not recorded:
+                transport.abort()
+                continue
+            try:
                 transport.write(data)
-            else:
+            except RuntimeError:  # it was closed for writing: its own affair, the others get theirs
                 transport.abort()
         return recorded
 

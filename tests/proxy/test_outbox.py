@@ -132,6 +132,18 @@ async def test_a_transport_that_was_closed_gets_nothing_and_the_others_get_their
     assert log == [("a", "aborted"), "recorded", ("b", b"2")]
 
 
+async def test_a_transport_that_refuses_is_closed_and_the_others_get_theirs(outbox, a, b, log, monkeypatch):
+    def refuse(data):
+        raise RuntimeError("Cannot call write() after write_eof()")
+
+    await busy(outbox, log)
+    monkeypatch.setattr(a, "write", refuse)
+    outbox.put(a, b"1")
+    outbox.put(b, b"2")
+    await turn()
+    assert log == ["recorded", ("a", "aborted"), ("b", b"2")]
+
+
 async def test_a_call_that_cannot_be_recorded_is_not_made_and_answers_still_leave(a, b, log):
     can = [True]
     outbox = Outbox(lambda: can[0])
