@@ -11,7 +11,7 @@ import asyncio
 from collections.abc import Callable
 
 _TOGETHER = 8
-"""A seventh of the waking is left, and the first waits for what seven others take: less than half a millisecond."""
+"""An eighth of the waking is left, and the first waits for what seven others take: less than half a millisecond."""
 _MOST_BYTES = 64 * 1024
 """More than this does not wait for the end of the turn: it is work for the system, and memory here."""
 

@@ -1,4 +1,8 @@
-"""Strict JSON member by member, for texts of which the quick reader cannot be sure: duplicate keys, numbers of any length, lone surrogates."""
+"""Strict JSON member by member, for texts of which the reader in `schemas.strict` cannot be sure.
+
+Those are texts with duplicate keys, numbers of any length and lone surrogates. It is not compiled: a large text takes
+long in a thread, and others must have their turn meanwhile.
+"""
 
 import json
 from typing import Any, NoReturn

@@ -7,9 +7,9 @@ StoreError
 └── UnknownStore      a store URL that names no store of ours
 
 The ledger holds one row per upstream attempt. `begin` writes the intent before the call (what the call may
-cost at most), `settle` its outcome after. Both only queue and return at once; `sync` puts it where no end of the
-process reaches it, and `flush` waits until all that was queued before is on the disk. An intent that never got its outcome, because the process died, is found
-at the next start and kept as `unsettled`, with the cost that was reserved for it.
+cost at most), `settle` its outcome after. Both only queue and return at once; `sync` puts what is queued where no
+end of the process reaches it, and `flush` waits until it is on the disk. An intent that never got its outcome,
+because the process died, is found at the next start and kept as `unsettled`, with the cost that was reserved for it.
 """
 
 from collections.abc import AsyncIterator, Mapping, Sequence

@@ -164,6 +164,30 @@ async def test_a_kill_loses_nothing_that_was_answered(upstream, config):
         assert json.loads(text)["total"]["attempts"] == 20
 
 
+async def test_a_kill_amid_many_requests_loses_no_call_and_no_answer(upstream, config):
+    """What leaves in one turn of the event loop is recorded by one write before it."""
+    answered = []
+
+    async def ask_on(process):
+        with contextlib.suppress(aiohttp.ClientError):
+            while True:
+                answered.append((await process.ask())[0])
+
+    async with Process(config) as process:
+        asking = [asyncio.create_task(ask_on(process)) for _ in range(16)]
+        async with asyncio.timeout(20):
+            while len(answered) < 100:
+                await asyncio.sleep(0.01)
+        process.signal(signal.SIGKILL)
+        await asyncio.gather(*asking)
+        await process.ended()
+    assert set(answered) == {200}
+    async with Process(config) as process:
+        total = json.loads((await process.get("/v1/usage"))[1])["total"]
+    assert total["attempts"] >= len(upstream.seen)
+    assert total["attempts"] - total["unsettled"] >= len(answered)
+
+
 async def test_a_full_disk_is_told_and_nothing_is_answered_unbooked(upstream, config):
     async with Process(config, RLIMIT_FSIZE=300_000) as process:
         statuses = []
