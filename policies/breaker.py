@@ -11,7 +11,7 @@ began before it opened and ends after it says nothing about now, so only the pro
 """
 
 from dataclasses import replace
-from typing import Literal
+from typing import Final, Literal
 
 from policies.chat import Failure
 from policies.window import Window, add, totals
@@ -55,8 +55,8 @@ class Admission:
     retry_after_s: float | None = None
 
 
-CLOSED = Breaker()
-STANDARD = BreakerRule()
+CLOSED: Final = Breaker()
+STANDARD: Final = BreakerRule()
 
 
 def counts(failure: Failure) -> bool:

@@ -5,6 +5,8 @@ than one that works, by more than a fifth. Re-asks take from it too, but are nev
 upstream that answers, and what they ask is new.
 """
 
+from typing import Final
+
 from policies.window import Window, add, totals
 from schemas.values import dataclass
 
@@ -25,7 +27,7 @@ class RetryBudget:
     window: Window = ()
 
 
-STANDARD = BudgetRule()
+STANDARD: Final = BudgetRule()
 
 
 def left(budget: RetryBudget, now_s: float, rule: BudgetRule = STANDARD) -> int:

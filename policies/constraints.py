@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Final, Literal
 
 from policies.facts import Candidate, Facts
 from policies.money import usd_text, worst_cost_nanousd
@@ -10,7 +10,7 @@ from policies.route import Route
 
 Why = Literal["unknown", "window", "output", "ability", "tag", "key", "price", "health", "rest"]
 
-RESERVED_OUTPUT_TOKENS = 256
+RESERVED_OUTPUT_TOKENS: Final = 256
 """Room for an answer whose length the client left open."""
 
 

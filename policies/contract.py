@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import field, replace
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 from policies.chat import Choice, Reply, ToolCall
 from policies.patching import Patch, merge, patch_for
@@ -13,7 +13,7 @@ from schemas.subset import Subset
 from schemas.values import dataclass
 
 VerdictKind = Literal["none", "exempt", "valid", "repaired", "invalid"]
-EVERYTHING_EXACT = frozenset({"lossless", "choice", "coercion"})
+EVERYTHING_EXACT: Final = frozenset({"lossless", "choice", "coercion"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,8 +38,8 @@ class Contract:
         return self.schema is not None or self.tools is not None
 
 
-NO_CONTRACT = Contract()
-CUT = Problem("", "length", "the answer was cut off at the model's length limit")
+NO_CONTRACT: Final = Contract()
+CUT: Final = Problem("", "length", "the answer was cut off at the model's length limit")
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,8 +66,8 @@ class Verdict:
         return self.kind != "invalid"
 
 
-NO_VERDICT = Verdict()
-_RANK: dict[VerdictKind, int] = {"none": 0, "valid": 1, "exempt": 2, "repaired": 3, "invalid": 4}
+NO_VERDICT: Final = Verdict()
+_RANK: Final[dict[VerdictKind, int]] = {"none": 0, "valid": 1, "exempt": 2, "repaired": 3, "invalid": 4}
 
 
 def cut_short(choice: Choice) -> bool:

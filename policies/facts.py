@@ -119,7 +119,7 @@ class Facts:
     draws: Draws = field(default_factory=Draws)
 
 
-def demands(body: Mapping[str, Any]) -> frozenset[str]:
+def demands(body: dict[str, Any]) -> frozenset[str]:
     """The abilities that an OpenAI chat request asks of its model: tools, json_schema, vision, audio.
 
     Reads hostile bodies: what has the wrong type asks for nothing.
@@ -141,7 +141,7 @@ def demands(body: Mapping[str, Any]) -> frozenset[str]:
     return frozenset(found)
 
 
-def system_text(body: Mapping[str, Any]) -> str:
+def system_text(body: dict[str, Any]) -> str:
     """The leading system and developer messages as one text."""
     texts = []
     for message in list_of(body.get("messages")):
@@ -152,19 +152,19 @@ def system_text(body: Mapping[str, Any]) -> str:
     return "\n".join(texts)
 
 
-def tool_names(body: Mapping[str, Any]) -> tuple[str, ...]:
+def tool_names(body: dict[str, Any]) -> tuple[str, ...]:
     """The names of the request's tools, in order."""
     functions = (object_of(object_of(tool).get("function")) for tool in list_of(body.get("tools")))
     return tuple(name for f in functions if isinstance(name := f.get("name"), str))
 
 
-def schema_name(body: Mapping[str, Any]) -> str | None:
+def schema_name(body: dict[str, Any]) -> str | None:
     """The name that the client gave its response format's schema."""
     name = object_of(object_of(body.get("response_format")).get("json_schema")).get("name")
     return name if isinstance(name, str) else None
 
 
-def fingerprint(body: Mapping[str, Any]) -> str:
+def fingerprint(body: dict[str, Any]) -> str:
     """A hash of what stays the same in each call of one step: system prompt, tools, response format."""
     parts = [system_text(body), body.get("tools"), body.get("response_format")]
     text = json.dumps(parts, sort_keys=True, separators=(",", ":"))
@@ -179,7 +179,7 @@ def text_of(content: Any) -> str:
     return " ".join(text for text in texts if isinstance(text, str))
 
 
-def object_of(value: Any) -> Mapping[str, Any]:
+def object_of(value: Any) -> dict[str, Any]:
     """`value` where it is a JSON object, else an empty one."""
     return value if isinstance(value, dict) else {}
 

@@ -4,7 +4,7 @@ The whole history goes in and one step comes out, so that every rule can be test
 """
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Final, Literal
 
 from policies.allowance import Allowance, spent_up
 from policies.chat import Failure, Purpose, Reply, Usage
@@ -115,11 +115,11 @@ class GiveUp:
 
 Step = Accept | Again | GiveUp
 
-BACKOFF_S = 0.25
+BACKOFF_S: Final = 0.25
 """Longest wait before a repeated call where the upstream named none, at least half of it; doubles each time."""
-LATER = 0.1
+LATER: Final = 0.1
 """A Retry-After is exceeded by up to this share of it."""
-MAX_WAIT_S = 2.0
+MAX_WAIT_S: Final = 2.0
 """A longer Retry-After is the client's to wait for: it is passed on instead of slept through."""
 
 

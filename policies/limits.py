@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import field
 from datetime import UTC, datetime, timedelta
 from types import MappingProxyType
-from typing import Literal, TypeVar
+from typing import Final, Literal, TypeVar
 
 from schemas.values import dataclass
 
@@ -21,10 +21,10 @@ Period = Literal["hour", "day", "week", "month", "total"]
 Scope = Literal["key", "route", "run"]
 Unit = Literal["requests", "tokens"]
 
-_NS = 1_000_000_000
-_MINUTE_NS = 60 * _NS
-_DAY_NS = 86_400 * _NS
-_LENGTHS = MappingProxyType(
+_NS: Final = 1_000_000_000
+_MINUTE_NS: Final = 60 * _NS
+_DAY_NS: Final = 86_400 * _NS
+_LENGTHS: Final = MappingProxyType(
     {
         "hour": (3_600 * _NS, 0),
         "day": (_DAY_NS, 0),

@@ -5,15 +5,15 @@ in `cost_nanousd`; sums of costs are exact from there on.
 """
 
 from decimal import Decimal
-from typing import Any
+from typing import Any, Final
 
 from policies.cards import Price
 from policies.chat import Usage
 
-MAX_TOKENS = 100_000_000
+MAX_TOKENS: Final = 100_000_000
 """More than any window; a count above it is a broken or hostile report and is cut here."""
 
-_PICO_PER_NANO = 1_000
+_PICO_PER_NANO: Final = 1_000
 
 
 def pico_per_token(usd_per_million: Decimal | str | int) -> int:

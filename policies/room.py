@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Final
 
 from policies.cards import ModelCard
 from policies.constraints import RESERVED_OUTPUT_TOKENS
@@ -10,7 +11,7 @@ from policies.relevant import least
 from policies.trimming import REPLY_OPENING, BudgetTooSmall
 from policies.units import Message, last_user, leading
 
-RESERVED_FOR_OUTPUT = 1_024
+RESERVED_FOR_OUTPUT: Final = 1_024
 """Tokens kept free for the answer where neither the client nor the model's card bounds it."""
 
 

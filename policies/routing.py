@@ -15,6 +15,7 @@ After the call `policies/doubts` says whether a valid answer is believed, where 
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from fnmatch import fnmatchcase
+from typing import Final
 
 from policies.chat import Usage
 from policies.constraints import RESERVED_OUTPUT_TOKENS, Excluded, sift
@@ -23,13 +24,13 @@ from policies.money import cost_nanousd, usd_text
 from policies.route import Route, When
 from schemas.values import dataclass
 
-ENOUGH = 20.0
+ENOUGH: Final = 20.0
 """Evidence of fewer exchanges than this does not turn a ladder round."""
-_LOOKS = tuple(field.name for field in fields(When))
+_LOOKS: Final = tuple(field.name for field in fields(When))
 """What a rule may look at."""
 
 
-_DECISIVE = frozenset(
+_DECISIVE: Final = frozenset(
     (
         "pinned",
         "cheapest_able",

@@ -10,14 +10,17 @@ what would have been cheap saves little, and may lose.
 """
 
 from collections.abc import Sequence
+from typing import Final
 
 from policies.cards import Price
 from policies.chat import Purpose, Usage
 from policies.money import cost_nanousd
 from schemas.values import dataclass
 
-_OF_TRIMMING: frozenset[Purpose] = frozenset({"summary"})
-_NO_PROMPT_OF_THE_CLIENT: frozenset[Purpose] = frozenset({"summary", "route", "patch", "reask", "recall"})
+_OF_TRIMMING: Final[frozenset[Purpose]] = frozenset({"summary"})
+_NO_PROMPT_OF_THE_CLIENT: Final[frozenset[Purpose]] = frozenset(
+    {"summary", "route", "patch", "reask", "recall"}
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,9 +46,9 @@ class Saved:
         return self.routing + self.trimming + self.caching + self.patch + self.shadow
 
 
-LEVERS = ("routing", "trimming", "caching", "patch", "shadow")
+LEVERS: Final = ("routing", "trimming", "caching", "patch", "shadow")
 """The fields of `Saved`."""
-_NOTHING = Saved()
+_NOTHING: Final = Saved()
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ The full schema is checked by us in any case; what is asked for here only makes 
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import field
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 from policies.route import Structured
 from schemas.compiled import Compiled
@@ -16,12 +16,12 @@ Structure = Literal["as_asked", "native", "object", "tool", "prompt"]
 """as_asked: nothing is added; native: response_format json_schema; object: json_object and words; tool: a forced
 call of a function whose parameters are the schema; prompt: words alone."""
 
-TOOL_NAME = "give_answer"
-MAX_SCHEMA_CHARS = 32_000
-_WORDS = "\nAnswer with one JSON value that is valid against this JSON Schema, and nothing else:\n"
+TOOL_NAME: Final = "give_answer"
+MAX_SCHEMA_CHARS: Final = 32_000
+_WORDS: Final = "\nAnswer with one JSON value that is valid against this JSON Schema, and nothing else:\n"
 
 
-MIN_BROKEN = 3
+MIN_BROKEN: Final = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,8 +44,8 @@ class Shaped:
     as_tool: bool = False
 
 
-NOT_SEEN = Seen()
-AS_ASKED = Shaped()
+NOT_SEEN: Final = Seen()
+AS_ASKED: Final = Shaped()
 
 
 def structure_for(

@@ -1,11 +1,13 @@
 """The JSON inside a streamed text, read as it comes: think blocks and a code fence around it stripped."""
 
+from typing import Final
+
 from schemas.compiled import Compiled
 from schemas.viable import PrefixChecker
 
 _THINK, _THINK_END, _FENCE = "<think", "</think>", "```"
-_SPACE = " \t\r\n\ufeff"
-MAX_LEAD = 1_000_000
+_SPACE: Final = " \t\r\n\ufeff"
+MAX_LEAD: Final = 1_000_000
 """Characters of thinking before an answer; more is no preamble."""
 
 

@@ -1,17 +1,18 @@
 """Where the upstream calls of one exchange go, and whether they may be made: breakers, deployments, retry budgets."""
 
-import time
 from functools import partial
+from typing import Final
 
 from policies.balance import at_fault
 from policies.cards import ModelCard
 from policies.chat import Failure
 from policies.ladder import Again, Attempt
+from proxy.clock import monotonic
 from proxy.health import Health, Key, Ticket, key_of
 from proxy.selection import Selected
 from proxy.upstreams.openai import ChatCall
 
-_GONE = Failure("gone", "the call was not made")
+_GONE: Final = Failure("gone", "the call was not made")
 
 
 class Admission:
@@ -36,7 +37,7 @@ class Admission:
 
         It goes elsewhere than the call `beside` where it can.
         """
-        target, now = self._selected.target(model), time.monotonic()
+        target, now = self._selected.target(model), monotonic()
         card = target.card
         if card.deployments:
             placed = self._place(card, now, beside)
@@ -60,18 +61,18 @@ class Admission:
                 call.on_answer = partial(self._health.answered, ticket)
         if upstream not in self._called:
             self._called.add(upstream)
-            self._health.called(upstream, time.monotonic())
+            self._health.called(upstream, monotonic())
 
     def cancel(self, number: int) -> None:
         """The admitted call is not made."""
-        self._health.ended(self._tickets.pop(number), _GONE, time.monotonic())
+        self._health.ended(self._tickets.pop(number), _GONE, monotonic())
 
     def grant(self, step: Again, last: Attempt) -> bool:
         """Further calls to an upstream take from its retry budget, and repetitions only while something is left.
 
         To leave a deployment that is passed by from now on is no repetition: nobody else will be sent there.
         """
-        upstream, now = _upstream(self._selected.target(step.model).card), time.monotonic()
+        upstream, now = _upstream(self._selected.target(step.model).card), monotonic()
         if upstream not in self._called:
             return True
         if last.failure is None:
@@ -82,13 +83,13 @@ class Admission:
 
     def may_hedge(self, model: str) -> bool:
         """Take a second call for the same order from its upstream's retry budget."""
-        return self._health.may_repeat(_upstream(self._selected.target(model).card), time.monotonic())
+        return self._health.may_repeat(_upstream(self._selected.target(model).card), monotonic())
 
     def ended(self, attempt: Attempt) -> ModelCard:
         """The call is over; gives the card of the place that it went to."""
         if (ticket := self._tickets.pop(attempt.number, None)) is not None:
             lost = attempt.purpose == "hedge_loser"
-            self._health.ended(ticket, attempt.failure, time.monotonic(), lost=lost)
+            self._health.ended(ticket, attempt.failure, monotonic(), lost=lost)
         return self._placed.get(attempt.number) or self._selected.target(attempt.model).card
 
     def elsewhere(self, attempt: Attempt) -> bool:
@@ -98,7 +99,7 @@ class Admission:
             return False
         self._failed.add(key_of(placed))
         card = self._selected.target(attempt.model).card
-        return not self._stored and self._health.elsewhere(card, self._failed, time.monotonic())
+        return not self._stored and self._health.elsewhere(card, self._failed, monotonic())
 
     def _place(self, card: ModelCard, now_s: float, beside: int | None) -> ModelCard | Failure:
         if self._stored:

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
+from typing import Any, Final
 
 from policies.chat import Reply
 from policies.contract import NO_CONTRACT, Verdict
@@ -28,7 +28,7 @@ from proxy.wire.body import dump
 
 SUMMARY_S = 60.0
 """Seconds that a summary may take."""
-MOST_SHADOWS = 32
+MOST_SHADOWS: Final = 32
 """Shadow calls at the same time; beyond that none is made."""
 
 

@@ -1,23 +1,23 @@
 """Budgets and rates around the calls of one exchange: what they may cost is held before, what they did cost booked after."""
 
-import time
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, Final
 
 from policies.cards import ModelCard
 from policies.chat import Failure
 from policies.limits import BudgetRule, Claim, Granted, RateRule, Refused
 from policies.money import usd_text, worst_cost_nanousd
 from policies.route import Route
+from proxy.clock import time_ns
 from proxy.snapshot import Key
 from proxy.stores.limiter import Limiter
 
-UNKNOWN_MAX_OUTPUT = 16_384
+UNKNOWN_MAX_OUTPUT: Final = 16_384
 """Tokens of an answer whose model and request name no limit; more is cut where a budget applies."""
-LEAST_OUTPUT = 16
+LEAST_OUTPUT: Final = 16
 """A call that may not even write this much is not worth its prompt."""
-_BOUNDS = ("max_completion_tokens", "max_tokens", "max_output_tokens")
-_WRITE_NOTHING = frozenset({"embeddings", "moderations"})
+_BOUNDS: Final = ("max_completion_tokens", "max_tokens", "max_output_tokens")
+_WRITE_NOTHING: Final = frozenset({"embeddings", "moderations"})
 
 Rules = tuple[BudgetRule | RateRule, ...]
 
@@ -40,7 +40,7 @@ def rules_of(key: Key | None, route: Route, run: str | None) -> tuple[Rules, Rul
     return tuple(once), tuple(each)
 
 
-def asked_output(doc: Mapping[str, Any], card: ModelCard, endpoint: str = "chat/completions") -> int:
+def asked_output(doc: dict[str, Any], card: ModelCard, endpoint: str = "chat/completions") -> int:
     """The most tokens that an answer to this request can have, all its choices together."""
     if endpoint in _WRITE_NOTHING:
         return 0
@@ -52,7 +52,7 @@ def asked_output(doc: Mapping[str, Any], card: ModelCard, endpoint: str = "chat/
     return most * choices_of(doc) if "n" in doc or "best_of" in doc else most
 
 
-def choices_of(doc: Mapping[str, Any]) -> int:
+def choices_of(doc: dict[str, Any]) -> int:
     """How many answers are written, the ones that are only compared (`best_of`) included."""
     return min(128, max(1, _count(doc.get("n")), _count(doc.get("best_of"))))
 
@@ -61,7 +61,7 @@ def _count(value: Any) -> int:
     return value if isinstance(value, int) and not isinstance(value, bool) else 0
 
 
-def with_bound(doc: Mapping[str, Any], endpoint: str, tokens: int, *, newer: bool) -> dict[str, int]:
+def with_bound(doc: dict[str, Any], endpoint: str, tokens: int, *, newer: bool) -> dict[str, int]:
     """The change to a request that keeps its answer within `tokens`, all choices together.
 
     `newer`: the provider knows `max_completion_tokens`.
@@ -76,7 +76,7 @@ async def admit(limiter: Limiter, rules: Rules) -> Failure | None:
     """Count one request; why it may not start, where it may not."""
     if not rules:
         return None
-    found = await limiter.reserve(rules, Claim(None), time.time_ns())
+    found = await limiter.reserve(rules, Claim(None), time_ns())
     return refusal_of(found) if isinstance(found, Refused) else None
 
 
@@ -94,7 +94,7 @@ async def hold(
     worst = worst_cost_nanousd(input_tokens, output_tokens, card.price)
     least = worst_cost_nanousd(input_tokens, min(LEAST_OUTPUT * choices, output_tokens), card.price)
     claim = Claim(worst, input_tokens + output_tokens, least if boundable else None)
-    found = await limiter.reserve(rules, claim, time.time_ns())
+    found = await limiter.reserve(rules, claim, time_ns())
     return refusal_of(found) if isinstance(found, Refused) else found
 
 

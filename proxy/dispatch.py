@@ -3,8 +3,9 @@
 import logging
 import re
 import traceback
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from pathlib import Path
+from typing import Final
 
 from proxy import edges, serving
 from proxy.doors import check_door
@@ -33,20 +34,20 @@ from proxy.wire.errors import (
 )
 from schemas.errors import SchemaRefused
 
-log = logging.getLogger("tailrace")
+log: Final = logging.getLogger("tailrace")
 
 Handler = Callable[[Services, Visit], Awaitable[serving.Answer]]
 
-_EXCHANGES = frozenset({"chat/completions", "completions", "embeddings", "moderations"})
+_EXCHANGES: Final = frozenset({"chat/completions", "completions", "embeddings", "moderations"})
 """Endpoints that an exchange serves: one JSON object in, one model call out."""
-_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+_METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 """TRACE above all is not passed on: a provider that answers it would show the client what we sent, our key too."""
-_OPERATIONS = frozenset({"/healthz", "/readyz", "/metrics", "/ui", "/ui/data"})
-_ROUTE_PATH = re.compile(r"/r/([^/]{1,200})/v1/(.*)", re.DOTALL)
-_REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
-CLIENT_LEFT = 499
+_OPERATIONS: Final = frozenset({"/healthz", "/readyz", "/metrics", "/ui", "/ui/data"})
+_ROUTE_PATH: Final = re.compile(r"/r/([^/]{1,200})/v1/(.*)", re.DOTALL)
+_REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._:-]{1,128}")
+CLIENT_LEFT: Final = 499
 """nginx's status for a request whose client left before its answer; only metrics see it."""
-SHUT_DOWN = 503
+SHUT_DOWN: Final = 503
 """That of a request whose answer was cut by the end of the process."""
 
 
@@ -163,7 +164,7 @@ class Dispatch:
         return passthrough
 
     async def _operation(
-        self, request: serving.Request, path: str, visit_id: str, headers: Mapping[str, str]
+        self, request: serving.Request, path: str, visit_id: str, headers: dict[str, str]
     ) -> serving.Response:
         if request.method not in ("GET", "HEAD"):
             if path in _OPERATIONS:

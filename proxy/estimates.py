@@ -1,9 +1,9 @@
 """What a call took whose upstream never told: counted where that is quick, guessed elsewhere, and always marked so."""
 
-import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from proxy.clock import monotonic
 from proxy.counters import Counter
 from proxy.wire.chunks import CHARS_PER_TOKEN
 
@@ -58,7 +58,7 @@ class Estimate:
         self._messages = messages
         self._tools = tools
         self._most = most
-        self._since_s = time.monotonic()
+        self._since_s = monotonic()
 
     def prompt(self) -> int:
         """Tokens of the prompt; by the size of the request where it has no messages or they take long to count."""
@@ -76,7 +76,7 @@ class Estimate:
 
     def unseen(self) -> int:
         """Tokens of an answer that was being written until now, none of which was shown."""
-        return min(self._most, self._paces.tokens(self._alias, time.monotonic() - self._since_s))
+        return min(self._most, self._paces.tokens(self._alias, monotonic() - self._since_s))
 
 
 def _tokens_of(characters: int) -> int:

@@ -3,7 +3,7 @@
 import random
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import Any
+from typing import Any, Final
 
 from policies import facts as request
 from policies.facts import Candidate, Draws, Evidence, Facts
@@ -17,7 +17,7 @@ from proxy.learning import Learning
 from proxy.selection import Selected
 from proxy.wire.ask import Ask
 
-EMULATED = frozenset({"json_schema"})
+EMULATED: Final = frozenset({"json_schema"})
 """Abilities that the proxy lends to a model: it asks for the shape by other means and checks the answer."""
 
 
@@ -29,7 +29,7 @@ def counts_wanted(route: Route, selected: Selected, body_bytes: int) -> bool:
     return bool(windows) and body_bytes > min(windows) // 2
 
 
-def bound_of(doc: Mapping[str, Any]) -> int | None:
+def bound_of(doc: dict[str, Any]) -> int | None:
     """The tokens that the client allows an answer; None where it set no bound."""
     asked = doc.get("max_completion_tokens", doc.get("max_tokens"))
     return asked if isinstance(asked, int) and not isinstance(asked, bool) and asked > 0 else None

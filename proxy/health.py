@@ -9,7 +9,7 @@ less for repetitions, but is not refused (`limits.attempts` bounds it).
 
 import random
 from collections.abc import Callable, Collection
-from typing import Literal
+from typing import Final, Literal
 
 from cachetools import LRUCache
 
@@ -25,7 +25,7 @@ from schemas.values import dataclass
 State = Literal["closed", "open", "half_open"]
 Key = tuple[str, str]
 """A provider, and the name of a model there."""
-MAX_BREAKERS = 4096
+MAX_BREAKERS: Final = 4096
 """Models that patterns match have names of the client's choice: beyond this the longest unused is forgotten."""
 
 

@@ -1,13 +1,14 @@
 """Where an answer is judged: at once, in a thread where it is long, in a process where its schema may take long."""
 
 import asyncio
+from typing import Final
 
 from policies.chat import Reply
 from policies.contract import Contract, Verdict, judge, judge_patch
 from policies.patching import Patch
 from proxy.sandbox import Sandbox
 
-INLINE_CHARS = 32_768
+INLINE_CHARS: Final = 32_768
 """A reply of more characters is judged in a thread, so that the event loop goes on meanwhile."""
 
 

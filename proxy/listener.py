@@ -1,16 +1,17 @@
 """The client's end of a streamed answer: when its status line goes out, and what fills its silences."""
 
 import asyncio
-import time
 from collections.abc import Callable, Sequence
+from typing import Final
 
 from proxy import serving
+from proxy.clock import monotonic
 from proxy.wire.errors import ApiError
 from proxy.wire.sse import DONE, comment, frame
 
-HEADERS = (("content-type", "text/event-stream; charset=utf-8"), ("cache-control", "no-cache"))
+HEADERS: Final = (("content-type", "text/event-stream; charset=utf-8"), ("cache-control", "no-cache"))
 Headers = Sequence[tuple[str, str]]
-KEEP_ALIVE = comment("keep-alive")
+KEEP_ALIVE: Final = comment("keep-alive")
 
 
 class Listener:
@@ -40,7 +41,7 @@ class Listener:
         self._timer: asyncio.TimerHandle | None = self._loop.call_later(hold_s, self._silent)
         self._comment: asyncio.Task[None] | None = None
         self.spoke_first_s: float | None = None
-        """When the first event of the answer went out (time.monotonic), comments do not count."""
+        """When the first event of the answer went out (monotonic), comments do not count."""
         self.told: list[bytes] | None = None
         """All events so far, where they are to be kept."""
 
@@ -70,7 +71,7 @@ class Listener:
     def _note(self, data: bytes) -> None:
         self._spoke_at = self._loop.time()
         if self.spoke_first_s is None and not data.startswith(b":"):
-            self.spoke_first_s = time.monotonic()
+            self.spoke_first_s = monotonic()
         if self.told is not None and not data.startswith(b":"):
             self.told.append(data)
 

@@ -2,11 +2,10 @@
 
 import asyncio
 import random
-import time
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Any
+from typing import Any, Final
 
 from policies.allowance import Allowance, spent_up
 from policies.breakpoints import FIELD, breakpoints_in, with_breakpoint
@@ -24,6 +23,7 @@ from policies.trimming import Trimmed
 from proxy.admission import Admission
 from proxy.budgets import Rules, asked_output, with_bound
 from proxy.cache import Answer
+from proxy.clock import monotonic, time_ns
 from proxy.estimates import Estimate
 from proxy.exchange import Outcome
 from proxy.hedging import Hedged, Hooks
@@ -44,8 +44,8 @@ from proxy.wire.body import LARGE_BYTES, edit
 from proxy.wire.facts import schema_word
 from proxy.wire.responses import conversation
 
-_NOTHING = Usage(reported=False)
-_ENDED_BY_US = ("cancelled", "hedge_loser")
+_NOTHING: Final = Usage(reported=False)
+_ENDED_BY_US: Final = ("cancelled", "hedge_loser")
 
 
 class Live:
@@ -110,7 +110,7 @@ class Live:
         self._calls: dict[int, ChatCall] = {}
 
     def now(self) -> float:
-        return time.monotonic()
+        return monotonic()
 
     async def wait(self, seconds: float, jitter_s: float) -> None:
         if seconds > 0:
@@ -282,7 +282,7 @@ class Live:
             return
         if self._kept is not None and self._kept.messages is context.messages:
             return
-        now = time.time_ns()
+        now = time_ns()
         record = stores.ContextRecord(
             self._id,
             route.name,
@@ -359,7 +359,7 @@ class Live:
             stores.Attempt(
                 f"{self._id}.{order.number}",
                 self._id,
-                time.time_ns(),
+                time_ns(),
                 self._selected.route.name,
                 card.alias,
                 upstream_name,

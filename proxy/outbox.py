@@ -9,10 +9,11 @@ it in parts, so that the first do not wait for the last; and where turns have on
 
 import asyncio
 from collections.abc import Callable
+from typing import Final
 
-_TOGETHER = 8
+_TOGETHER: Final = 8
 """An eighth of the waking is left, and the first waits for what seven others take: less than half a millisecond."""
-_MOST_BYTES = 64 * 1024
+_MOST_BYTES: Final = 64 * 1024
 """More than this does not wait for the end of the turn: it is work for the system, and memory here."""
 
 

@@ -1,10 +1,9 @@
 """Steps 2 and 3 of an exchange: gathers what the decisions need to know, and has them made."""
 
-import time
 from collections.abc import Mapping
 from dataclasses import replace
 from decimal import Decimal
-from typing import Any
+from typing import Any, Final
 
 from policies import recall
 from policies.allowance import Allowance
@@ -18,6 +17,7 @@ from policies.room import most_prompt_tokens, required_parts
 from policies.route import ContextRule, Route
 from policies.routing import Choice, choose
 from policies.trimming import Trimmed, least_recent
+from proxy.clock import monotonic
 from proxy.conversations import in_our_tokens, recall_tokens, told_for
 from proxy.facts import bound_of, counts_wanted, gather
 from proxy.handlers.schemas import refused_schema
@@ -30,7 +30,7 @@ from proxy.wire.responses import schema_of
 from schemas.compiled import Compiled
 from schemas.errors import SchemaRefused
 
-RESPONSES = "responses"
+RESPONSES: Final = "responses"
 
 
 async def plan_of(
@@ -54,7 +54,7 @@ async def plan_of(
     if choice.model is None:
         raise nobody(choice, _parts(ask, counts))
     limits = route.limits
-    deadline = None if limits.deadline_s is None else time.monotonic() + limits.deadline_s
+    deadline = None if limits.deadline_s is None else monotonic() + limits.deadline_s
     allowance = Allowance(limits.attempts, _ceiling(limits.cost_nanousd, ask.controls.max_cost_usd), deadline)
     lookups = recall.ROUNDS if _may_look_up(route.context, ask, choice, allowance) else 0
     context = await _context(services, ask, selected, choice.model, owner, counts, lookups=lookups)
@@ -114,7 +114,7 @@ def _ill(services: Services, selected: Selected) -> dict[str, tuple[float, float
     health = services.health
     if not health.troubled:
         return {}
-    now = time.monotonic()
+    now = monotonic()
     named = ((t.asked, t.card, t.card.name or t.asked) for t in selected.targets)
     waits = {
         asked: (health.waits_for(card, name, now), health.rests_for(card, name, now))
@@ -202,7 +202,7 @@ async def contract_of(services: Services, ask: Ask, selected: Selected) -> Contr
     return Contract(schema, route.repair.accept, tools, client_limit=limited)
 
 
-async def _tools(services: Services, doc: Mapping[str, Any]) -> dict[str, Compiled | None] | None:
+async def _tools(services: Services, doc: dict[str, Any]) -> dict[str, Compiled | None] | None:
     """The functions on offer and the schemas of their parameters; None where there are none."""
     offered = doc.get("tools")
     found: dict[str, Compiled | None] = {}
@@ -218,7 +218,7 @@ async def _tools(services: Services, doc: Mapping[str, Any]) -> dict[str, Compil
     return found or None
 
 
-def inline_schema(doc: Mapping[str, Any]) -> Any:
+def inline_schema(doc: dict[str, Any]) -> Any:
     """The JSON Schema in `response_format`, or None."""
     wanted = doc.get("response_format")
     if not isinstance(wanted, dict) or wanted.get("type") != "json_schema":

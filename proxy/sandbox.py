@@ -18,8 +18,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from cachetools import LRUCache
-
 from policies.chat import Reply
 from policies.contract import Contract, Verdict
 from policies.patching import Patch
@@ -38,6 +36,8 @@ START_S = 20.0
 WORKERS = 2
 MAX_WAITING = 32
 """Jobs that wait for a worker; one more is refused: its reply counts as unchecked, so invalid."""
+MAX_REMEMBERED = 1024
+"""Schemas of which it is known whether they may be slow."""
 IDLE_S = 60.0
 """How long a worker waits for the next job, at most."""
 MAX_ANSWER_BYTES = 16 * 1024 * 1024
@@ -62,7 +62,7 @@ class Sandbox:
     def __init__(self) -> None:
         self.kept: set[str] = set()
         """Versions of registered schemas that were slow when they were tried."""
-        self._slow: LRUCache[str, bool] = LRUCache(1024)
+        self._slow: dict[str, bool] = {}
         self._idle: list[asyncio.subprocess.Process] = []
         self._all: set[asyncio.subprocess.Process] = set()
         self._dying: set[asyncio.subprocess.Process] = set()
@@ -77,14 +77,22 @@ class Sandbox:
         return any(self._may_be_slow(c) for c in _schemas_of(contract))
 
     def _may_be_slow(self, schema: Compiled) -> bool:
-        slow = schema.version in self.kept or self._slow.get(schema.version)
-        if slow is None:
-            slow = self._slow[schema.version] = cost_class(schema) == "maybe_slow"
-        return slow
+        version = schema.version
+        if version in self.kept:
+            return True
+        slow = self._slow.pop(version, None)
+        self._remember(version, slow=cost_class(schema) == "maybe_slow" if slow is None else slow)
+        return self._slow[version]
 
     def slow(self, version: str) -> None:
         """Answers by this schema, which came with a request, are judged here."""
-        self._slow[version] = True
+        self._remember(version, slow=True)
+
+    def _remember(self, version: str, *, slow: bool) -> None:
+        """The last that were asked for are kept. A dict, as cachetools takes thirty times as long."""
+        self._slow[version] = slow
+        if len(self._slow) > MAX_REMEMBERED:
+            del self._slow[next(iter(self._slow))]
 
     async def judge(self, reply: Reply, contract: Contract, patch: Patch | None) -> Verdict:
         """What `policies.contract` says of `reply`; invalid where it does not say so in time."""

@@ -1,6 +1,7 @@
 """Which route a request selects, and whether it pins a model. First hit wins (docs/headers.md)."""
 
 from collections.abc import Mapping
+from typing import Final
 
 from policies.cards import ModelCard
 from policies.route import Route
@@ -10,7 +11,7 @@ from proxy.wire.ask import Ask
 from proxy.wire.errors import NO_RETRY, ApiError, not_found
 from schemas.values import dataclass
 
-MAX_NAME = 200
+MAX_NAME: Final = 200
 
 
 @dataclass(frozen=True, slots=True)

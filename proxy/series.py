@@ -5,21 +5,20 @@ loop is the only one that writes, so there is no lock. A family can be told as p
 which is how several workers are summed; prometheus_client writes the text.
 """
 
-from bisect import bisect_left
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 
-MAX_CELLS = 10_000
+MAX_CELLS: Final = 10_000
 """Combinations of label values in one family; all further ones share a cell. The labels are words of the
 configuration, so that this is only reached where one of them is not what we think."""
-OTHER = "other"
+OTHER: Final = "other"
 
 Labels = tuple[str, ...]
 Told = dict[str, Any]
 """A family's cells as JSON knows it: labels joined by a control character -> what the cell's `tell` gave."""
-_JOINT = "\x1f"
+_JOINT: Final = "\x1f"
 
 
 class Cell:
@@ -40,13 +39,21 @@ class Buckets:
     __slots__ = ("bounds", "counts", "sum")
 
     def __init__(self, bounds: Sequence[float]) -> None:
-        self.bounds = bounds
+        self.bounds = [float(bound) for bound in bounds]
         self.counts = [0] * (len(bounds) + 1)
-        self.sum: int | float = 0
+        self.sum = 0.0
 
     def observe(self, value: float) -> None:
         """Count `value`; bounds are inclusive, as Prometheus has them."""
-        self.counts[bisect_left(self.bounds, value)] += 1
+        bounds = self.bounds
+        first, last = 0, len(bounds)
+        while first < last:  # `bisect` of the library takes ten times as long as this does compiled
+            middle = (first + last) >> 1
+            if bounds[middle] < value:
+                first = middle + 1
+            else:
+                last = middle
+        self.counts[first] += 1
         self.sum += value
 
     def tell(self) -> list[float]:

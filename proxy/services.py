@@ -7,7 +7,7 @@ import asyncio
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
 from cachetools import LRUCache
 
@@ -41,11 +41,11 @@ from schemas.families import FamilyName
 from schemas.registry import SchemaRegistry
 from schemas.subset import Subset, compile_subset
 
-DEFAULT = "default"
-INLINE_SCHEMAS = 512
-SMALL_SCHEMA_BYTES = 8192
+DEFAULT: Final = "default"
+INLINE_SCHEMAS: Final = 512
+SMALL_SCHEMA_BYTES: Final = 8192
 """Compiled in about 5 ms; larger ones in a thread, so that the event loop goes on meanwhile."""
-LARGE_SCHEMA_BYTES = 32 * 1024
+LARGE_SCHEMA_BYTES: Final = 32 * 1024
 """Larger ones are tried in the sandbox first: the last part of compiling cannot be interrupted by other threads."""
 
 
@@ -59,6 +59,8 @@ class Ready:
     keys: Mapping[bytes, Key] | None
     configured: Mapping[str, Compiled]
     """Schemas of the configuration, by name."""
+    shown: dict[str, Key] = field(default_factory=dict, init=False, repr=False, compare=False)
+    """`authorization` headers that showed one of `keys`. Not taken over where `keys` are replaced."""
 
 
 @dataclass(slots=True)

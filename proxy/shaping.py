@@ -1,6 +1,7 @@
 """How the calls of one exchange are asked for the shape of their answers, and what each model made of it."""
 
 from dataclasses import replace
+from typing import Final
 
 from policies.cards import ModelCard
 from policies.ladder import Attempt
@@ -14,7 +15,7 @@ from schemas.compiled import Compiled
 from schemas.families import FamilyName
 from schemas.subset import Subset
 
-_AS_ASKED: tuple[Structure, None] = "as_asked", None
+_AS_ASKED: Final[tuple[Structure, None]] = "as_asked", None
 
 
 class Shapes:

@@ -4,9 +4,8 @@ Label values come from the configuration: route, model alias and provider names,
 A model that matched a pattern is counted under the pattern. `Families` names every metric.
 """
 
-import time
 from collections.abc import Iterable, Mapping
-from typing import Literal, get_args
+from typing import Final, Literal, get_args
 
 from prometheus_client import CollectorRegistry
 from prometheus_client.core import Metric
@@ -17,15 +16,16 @@ from policies.chat import Usage
 from policies.ladder import Attempt
 from policies.limits import BudgetMeter, BudgetRule, period_bounds
 from policies.saved import LEVERS, Saved
+from proxy.clock import monotonic
 from proxy.families import NANO, Families
 from proxy.series import Buckets, Cell
 from proxy.shared_series import Share
 from schemas.values import dataclass
 
-OPERATIONS: Mapping[str, str] = {"chat/completions": "chat", "completions": "text_completion"}
+OPERATIONS: Final[Mapping[str, str]] = {"chat/completions": "chat", "completions": "text_completion"}
 """Endpoint -> `gen_ai.operation.name`, where that is another word."""
 BreakerState = Literal["closed", "half_open", "open"]
-NO_ROUTE = "none"
+NO_ROUTE: Final = "none"
 """The route of what ended before one was found, and of health and metrics."""
 
 
@@ -137,7 +137,7 @@ class Telemetry:
 
     def request_began(self, request_id: str) -> None:
         """A client's request is in work."""
-        self._in_work[request_id] = _Request(time.monotonic())
+        self._in_work[request_id] = _Request(monotonic())
         self._in_flight.value += 1
 
     def request_ended(self, request_id: str, route: str | None, status: int) -> None:
@@ -147,7 +147,7 @@ class Telemetry:
         """
         self._in_flight.value -= 1
         request = self._in_work.pop(request_id)
-        seconds = time.monotonic() - request.began_s
+        seconds = monotonic() - request.began_s
         route = route or request.route
         cells = self._requests.get((route, status))
         if cells is None:
@@ -228,7 +228,7 @@ class Telemetry:
         self.exchange_ended(route, model, schema, saved)
 
     def stream_ended(self, request_id: str, route: str, spoke_first_s: float | None) -> None:
-        """A stream is over; its first event went out at `spoke_first_s` (time.monotonic), None where none did."""
+        """A stream is over; its first event went out at `spoke_first_s` (monotonic), None where none did."""
         request = self._in_work.get(request_id)
         if request is not None and spoke_first_s is not None:
             self.families.first_token.cell(route).observe(spoke_first_s - request.began_s)

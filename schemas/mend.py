@@ -10,7 +10,7 @@ import heapq
 import itertools
 import json
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Final
 
 import orjson
 
@@ -24,18 +24,18 @@ from schemas.reading import Edit, Reading
 from schemas.scalars import scalars
 from schemas.shape import Shape, has_strangers, root_types
 
-_UNQUOTES = frozenset({"unquoted-string", "number"})
-DEFAULT_ACCEPT = frozenset({"lossless", "choice", "coercion"})
+_UNQUOTES: Final = frozenset({"unquoted-string", "number"})
+DEFAULT_ACCEPT: Final = frozenset({"lossless", "choice", "coercion"})
 
 # Another valid value whose cost is within this of the best one's makes the choice a guess.
-MARGIN = 0.15
+MARGIN: Final = 0.15
 # The schema chooses among readings that are about as cheap as the cheapest: not the one that happens to satisfy it.
-SLACK = 1.6
+SLACK: Final = 1.6
 # Where the schema says nothing there is no evidence but the text itself: beyond this it is a guess.
-DEAREST_GUESS = 3.25
-BASE_FUEL = 1500
-MAX_READINGS = 20
-MAX_SEGMENTS = 32
+DEAREST_GUESS: Final = 3.25
+BASE_FUEL: Final = 1500
+MAX_READINGS: Final = 20
+MAX_SEGMENTS: Final = 32
 
 
 @dataclass(slots=True)

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Final
 
 from policies.chat import Reply
 from policies.ladder import Accept, GiveUp
@@ -29,7 +30,7 @@ from proxy.wire.responses import with_mended_response
 from proxy.wire.sse import comment, frame
 from schemas.continuation import continue_from
 
-RETRY_COUNT = "x-stainless-retry-count"
+RETRY_COUNT: Final = "x-stainless-retry-count"
 """Official clients count their own retries here: theirs and ours must not multiply."""
 
 
@@ -76,7 +77,7 @@ async def _exchange(
     if plan.context is not None:
         told = plan.context.told
         services.telemetry.trimmed(plan.route, told(plan.context.tokens_in), told(plan.context.tokens_out))
-    passed = wire_headers.to_upstream(visit.headers.items())
+    passed = wire_headers.to_upstream(visit.headers)
     live: Live | None = None
 
     def first_headers() -> Sequence[tuple[str, str]]:

@@ -215,7 +215,7 @@ class _Relay:
         self._admission.begins(self._number)
         started, estimate = time.monotonic(), self._estimate()
         headers = upstream.headers(
-            wire_headers.to_upstream(visit.headers.items()), visit.request.headers.get("content-type")
+            wire_headers.to_upstream(visit.headers), visit.request.headers.get("content-type")
         )
         response: Response | None = None
         try:

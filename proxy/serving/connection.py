@@ -16,7 +16,7 @@ import asyncio
 import logging
 import select
 from collections import deque
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Final, cast
 
 from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser
 
@@ -26,23 +26,23 @@ from proxy.serving.response import Answer, Response
 if TYPE_CHECKING:
     from proxy.serving.server import Server
 
-log = logging.getLogger("tailrace.server")
+log: Final = logging.getLogger("tailrace.server")
 
-MAX_HEAD_BYTES = 64 * 1024
-MAX_TARGET_BYTES = 16 * 1024
-MAX_HEADERS = 128
-MAX_WAITING = 32
+MAX_HEAD_BYTES: Final = 64 * 1024
+MAX_TARGET_BYTES: Final = 16 * 1024
+MAX_HEADERS: Final = 128
+MAX_WAITING: Final = 32
 """Requests that a client may send ahead of their turn."""
-ALL = "all"
+ALL: Final = "all"
 """The door of those who came in at an address that is for everybody."""
-UNIX = "unix"
+UNIX: Final = "unix"
 """The address of clients that came by a socket of the file system."""
 LINGER_S = 2.0
 WRITE_STALL_S = 60.0
 """A client that takes nothing for so long has gone."""
-_KEEP_ALIVE_10 = "connection: keep-alive\r\n"
-_CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
-_CLOSE = "connection: close\r\n"
+_KEEP_ALIVE_10: Final = "connection: keep-alive\r\n"
+_CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
+_CLOSE: Final = "connection: close\r\n"
 
 
 class _Refused(Exception):
@@ -54,7 +54,7 @@ class _Refused(Exception):
         super().__init__(why)
 
 
-_TOO_LARGE = _Refused(431, f"The head of the request is larger than {MAX_HEAD_BYTES} bytes.")
+_TOO_LARGE: Final = _Refused(431, f"The head of the request is larger than {MAX_HEAD_BYTES} bytes.")
 
 
 class Connection(asyncio.Protocol):
@@ -63,6 +63,7 @@ class Connection(asyncio.Protocol):
     __slots__ = (
         "_began",
         "_broken",
+        "_chars",
         "_closing",
         "_doubts",
         "_fields",
@@ -101,7 +102,7 @@ class Connection(asyncio.Protocol):
         self._parser: HttpRequestParser | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._headers: dict[str, str] = {}
-        self._fields = 0
+        self._fields = self._chars = 0
         self._target = b""
         self._in_head = False
         self._moved = False
@@ -253,7 +254,7 @@ class Connection(asyncio.Protocol):
 
     def on_message_begin(self) -> None:
         self._headers = {}
-        self._fields = 0
+        self._fields = self._chars = 0
         self._target = b""
         self._in_head = True
 
@@ -272,6 +273,7 @@ class Connection(asyncio.Protocol):
             return  # a trailer: nobody asked for it
         key = name.lower().decode("latin-1")
         text = value.decode("utf-8", "surrogateescape")
+        self._chars += len(text)
         headers = self._headers
         if key in headers:
             if key == "host":
@@ -309,7 +311,7 @@ class Connection(asyncio.Protocol):
     def _look_at_head(self, request: Request, parser: HttpRequestParser) -> None:
         """What llhttp leaves open. Raises _Refused."""
         headers = request.headers
-        if sum(map(len, headers.values())) > MAX_HEAD_BYTES:
+        if self._chars > MAX_HEAD_BYTES:
             raise _TOO_LARGE
         if request.version not in ("1.1", "1.0"):
             raise _Refused(505, "HTTP/1.1 is spoken here.")
@@ -346,7 +348,8 @@ class Connection(asyncio.Protocol):
     def _begin(self, request: Request) -> None:
         self._request = request
         self._spoke = False
-        request.task = self._loop.create_task(self._serve(request))
+        # Not the loop's create_task: it makes up a name for each.
+        request.task = asyncio.Task(self._serve(request), loop=self._loop, name="request")
 
     async def _serve(self, request: Request) -> None:
         """Have the request answered, and go on to the next, or close."""

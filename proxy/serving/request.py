@@ -1,14 +1,13 @@
 """A request as its handler sees it: a head that is complete, and a body that may still be on its way."""
 
 import asyncio
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import parse_qsl, unquote
 
 if TYPE_CHECKING:
     from proxy.serving.connection import Connection
 
-HELD_BYTES = 256 * 1024
+HELD_BYTES: Final = 256 * 1024
 """A client that is this far ahead of its handler has to wait."""
 
 
@@ -40,7 +39,7 @@ class Request:
     )
 
     def __init__(
-        self, connection: "Connection", method: str, target: str, version: str, headers: Mapping[str, str]
+        self, connection: "Connection", method: str, target: str, version: str, headers: dict[str, str]
     ) -> None:
         """`headers` have names in lower case; values of one name are joined by commas (RFC 9110 §5.3)."""
         self._connection = connection

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 from http import HTTPStatus
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from proxy.serving.connection import Connection
@@ -10,8 +10,8 @@ if TYPE_CHECKING:
 
 Headers = Iterable[tuple[str, str]] | Mapping[str, str]
 
-_STATUS_LINES = {s.value: f"HTTP/1.1 {s.value} {s.phrase}\r\n" for s in HTTPStatus}
-_BODILESS = frozenset({204, 304})
+_STATUS_LINES: Final = {s.value: f"HTTP/1.1 {s.value} {s.phrase}\r\n" for s in HTTPStatus}
+_BODILESS: Final = frozenset({204, 304})
 
 
 def head(status: int, headers: list[tuple[str, str]], framing: str) -> bytes:
@@ -19,13 +19,22 @@ def head(status: int, headers: list[tuple[str, str]], framing: str) -> bytes:
 
     Raises ValueError where a value holds what would end its line: it would be read as another header.
     """
-    line = _STATUS_LINES.get(status) or f"HTTP/1.1 {status} \r\n"
-    lines = "".join([f"{name}: {value}\r\n" for name, value in headers])
-    data = f"{line}{lines}{framing}\r\n".encode("utf-8", "replace")
-    ends = len(headers) + framing.count("\n") + 2
-    if data.count(b"\n") != ends or data.count(b"\r") != ends or b"\0" in data:
+    lines = [_STATUS_LINES.get(status) or f"HTTP/1.1 {status} \r\n"]
+    said: list[str] = []
+    for name, value in headers:
+        said.append(name)
+        said.append(value)
+        lines.append(name)
+        lines.append(": ")
+        lines.append(value)
+        lines.append("\r\n")
+    told = "".join(said)
+    if "\n" in told or "\r" in told or "\0" in told:
         raise ValueError("a header of the answer holds a character that ends its line")
-    return data
+    lines.append(framing)
+    lines.append("\r\n")
+    text = "".join(lines)
+    return text.encode() if text.isascii() else text.encode("utf-8", "replace")
 
 
 def _pairs(headers: Headers) -> list[tuple[str, str]]:

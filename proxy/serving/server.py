@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from email.utils import formatdate
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
-from typing import Any
+from typing import Any, Final
 
 from proxy.outbox import Outbox
 from proxy.serving.connection import ALL, Connection
@@ -18,10 +18,10 @@ from proxy.serving.response import Answer, Response
 from proxy.wire.errors import JSON, NO_RETRY, ApiError
 
 Handler = Callable[[Request], Awaitable[Answer]]
-BACKLOG = 1024
+BACKLOG: Final = 1024
 Network = IPv4Network | IPv6Network
-KEEP_ALIVE_S = 75.0
-GRACE_S = 0.5
+KEEP_ALIVE_S: Final = 75.0
+GRACE_S: Final = 0.5
 """After the last connection was accepted, a request that was on its way by then is still served."""
 
 

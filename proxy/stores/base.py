@@ -14,7 +14,7 @@ because the process died, is found at the next start and kept as `unsettled`, wi
 
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple, Protocol
+from typing import Any, Final, Literal, NamedTuple, Protocol
 
 from policies.chat import Purpose, Usage
 from policies.saved import Saved
@@ -24,7 +24,7 @@ Status = Literal["open", "ok", "failed", "cancelled", "unsettled"]
 """`open`: the call is under way. `unsettled`: the process died during the call."""
 
 Group = Literal["route", "model", "key", "purpose", "day"]
-GROUPS: tuple[Group, ...] = ("route", "model", "key", "purpose", "day")
+GROUPS: Final[tuple[Group, ...]] = ("route", "model", "key", "purpose", "day")
 
 Scope = Literal["route", "key", "run"]
 """What a budget may be set on."""

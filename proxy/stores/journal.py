@@ -18,7 +18,7 @@ import os
 from collections.abc import Iterator
 from dataclasses import fields
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import orjson
 
@@ -26,8 +26,8 @@ from policies.chat import Usage
 from policies.saved import Saved
 from proxy.stores.base import Attempt, Outcome
 
-_HALF_BYTES = 4 * 1024 * 1024
-_FIRST_FIELDS = 14
+_HALF_BYTES: Final = 4 * 1024 * 1024
+_FIRST_FIELDS: Final = 14
 """An intent of the first version; what came later is not in its journals."""
 
 

@@ -5,13 +5,13 @@ surrogate or a number of 64 bits would otherwise refuse a whole batch of rows.
 """
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Final
 
 from policies.saved import Saved
 from proxy.stores.base import Attempt, Outcome
 
-_MAX_TEXT = 512
-_MAX_WHOLE = 10**15
+_MAX_TEXT: Final = 512
+_MAX_WHOLE: Final = 10**15
 """A million USD in nano-USD: no attempt costs or saves more; sums of rows stay far from 64 bits."""
 
 

@@ -16,19 +16,19 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, InvalidStateError
 from contextlib import suppress
-from typing import Any
+from typing import Any, Final
 
 from policies.saved import Saved
 from proxy.stores.base import Attempt, Outcome, StoreFailed, StoreFull
 from proxy.stores.journal import Journal
 from proxy.stores.tables import write_attempts
 
-_MAX_BATCH = 5_000
-_RETRY_S = 1.0
+_MAX_BATCH: Final = 5_000
+_RETRY_S: Final = 1.0
 
 # https://www.sqlite.org/rescode.html, read 2026-11. Shared-memory errors are what a full disk looks like
 # when the WAL index has to grow; nothing was written by then.
-_PASSING = frozenset(
+_PASSING: Final = frozenset(
     {
         sqlite3.SQLITE_FULL,
         sqlite3.SQLITE_READONLY,
@@ -37,7 +37,7 @@ _PASSING = frozenset(
         sqlite3.SQLITE_LOCKED,
     }
 )
-_PASSING_IO = frozenset(
+_PASSING_IO: Final = frozenset(
     {sqlite3.SQLITE_IOERR_SHMOPEN, sqlite3.SQLITE_IOERR_SHMSIZE, sqlite3.SQLITE_IOERR_SHMMAP}
 )
 

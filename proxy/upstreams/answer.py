@@ -119,7 +119,8 @@ class Answer:
     @property
     def headers(self) -> list[tuple[str, str]]:
         """See `Response.headers`."""
-        return list(zip(self.names, self.values, strict=True))
+        values = self.values
+        return [(name, values[place]) for place, name in enumerate(self.names)]
 
     def header(self, name: str) -> str | None:
         """See `Response.header`."""

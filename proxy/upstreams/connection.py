@@ -11,7 +11,7 @@ one write and one read.
 import asyncio
 import select
 from collections.abc import Callable
-from typing import Protocol, cast
+from typing import Final, Protocol, cast
 
 from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
 
@@ -31,11 +31,11 @@ from proxy.upstreams.transport import (
     is_finished,
 )
 
-HELD_BYTES = 64 * 1024
+HELD_BYTES: Final = 64 * 1024
 """A consumer that is this far behind stops its upstream."""
-LINGER_S = 0.25
+LINGER_S: Final = 0.25
 """After `close`, the end of an answer may still take this long, and have HELD_BYTES."""
-_NEVER = float("inf")
+_NEVER: Final = float("inf")
 
 
 class Keeper(Protocol):

@@ -5,20 +5,22 @@ Pure: values in, values out. The syntax of answers is llhttp's business; here is
 
 import re
 from functools import lru_cache
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from proxy.upstreams.transport import MAX_HEADERS, Headers, Malformed
 
-_TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110 §5.6.2
-_LENGTH = re.compile(r"[0-9]{1,18}")
-_IN_A_LINE = bytes(code for code in range(256) if code == 9 or (code >= 32 and code != 127))  # RFC 9110 §5.5
-_TIMEOUT = re.compile(r"(?:^|[,;\s])timeout=([0-9]{1,6})", re.IGNORECASE)
-_FRAMING = ("content-length", "transfer-encoding", "content-encoding")
-_OURS = frozenset({"host", "connection", "content-length", "transfer-encoding"})
+_TOKEN: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110 §5.6.2
+_LENGTH: Final = re.compile(r"[0-9]{1,18}")
+_IN_A_LINE: Final = bytes(
+    code for code in range(256) if code == 9 or (code >= 32 and code != 127)
+)  # RFC 9110 §5.5
+_TIMEOUT: Final = re.compile(r"(?:^|[,;\s])timeout=([0-9]{1,6})", re.IGNORECASE)
+_FRAMING: Final = ("content-length", "transfer-encoding", "content-encoding")
+_OURS: Final = frozenset({"host", "connection", "content-length", "transfer-encoding"})
 """Headers that the transport alone writes."""
 
-CHUNKED = -1
-UNTIL_CLOSED = -2
+CHUNKED: Final = -1
+UNTIL_CLOSED: Final = -2
 
 
 def request_head(method: str, path: str, host: str, framing: str, headers: Headers) -> bytes:
@@ -26,7 +28,7 @@ def request_head(method: str, path: str, host: str, framing: str, headers: Heade
 
     Raises ValueError for anything that a receiver could read as more, or other, than this head.
     """
-    small = len(path) + sum([len(value) for _, value in headers]) < 1024
+    small = len(path) + sum(len(value) for _, value in headers) < 1024
     before, after = (_known_head if small else _head_around)(method, path, host, tuple(headers))
     return b"%b%b%b" % (before, framing.encode("ascii"), after)
 
@@ -52,7 +54,7 @@ def _head_around(
 
 
 # A provider is called with the same head again and again; only the length of the body is another one.
-_known_head = lru_cache(maxsize=256)(_head_around)
+_known_head: Final = lru_cache(maxsize=256)(_head_around)
 
 
 @lru_cache(maxsize=1024)
@@ -102,7 +104,7 @@ def _read_names(joined: bytes) -> _Names:
 
 # A provider sends the same names again and again: one copy serves all its answers, and says at once where the
 # framing stands.
-_known_names = lru_cache(maxsize=256)(_read_names)
+_known_names: Final = lru_cache(maxsize=256)(_read_names)
 
 
 def read_head(
@@ -137,10 +139,11 @@ def read_head(
 
 def _texts(values: list[bytes]) -> list[str]:
     """Values as text, without the blanks at their end that llhttp leaves on (RFC 9112 §5)."""
-    joined = b"\n".join(values)
-    if b" \n" in joined or b"\t\n" in joined or joined[-1:] in (b" ", b"\t"):
-        joined = b"\n".join([value.rstrip(b" \t") for value in values])
-    return joined.decode("latin-1").split("\n")
+    for value in values:
+        if value and value[-1] in (0x20, 0x09):
+            values = [value.rstrip(b" \t") for value in values]
+            break
+    return b"\n".join(values).decode("latin-1").split("\n")
 
 
 def keep_alive_s(told: str | None) -> float:

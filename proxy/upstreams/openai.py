@@ -5,14 +5,14 @@ DeepSeek, and Gemini's and Anthropic's compatible endpoints differ in base URL, 
 """
 
 import asyncio
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, Final
 from urllib.parse import urlencode
 
 from policies.chat import Failure, Recalls, Reply, Usage
 from policies.ladder import Attempt
+from proxy.clock import monotonic
 from proxy.estimates import Estimate
 from proxy.snapshot import Provider, Timeouts
 from proxy.upstreams.answer import Answer
@@ -44,12 +44,12 @@ from proxy.wire.sse import DONE, Splitter, TooLong, frame
 from proxy.wire.untool import untool
 from schemas.families import FamilyName
 
-MAX_REPLY_BYTES = 32 * 1024 * 1024
-MAX_EVENT_BYTES = 8 * 1024 * 1024
+MAX_REPLY_BYTES: Final = 32 * 1024 * 1024
+MAX_EVENT_BYTES: Final = 8 * 1024 * 1024
 """Of one event of a stream: an image in base64 fits, what only fills memory does not."""
-_GIVEN_UP = Failure("broken", "the call was given up")
-_WITH_CHOICES = frozenset({"chat/completions", "completions"})
-_HEAD = ("id", "object", "created", "model", "system_fingerprint", "service_tier")
+_GIVEN_UP: Final = Failure("broken", "the call was given up")
+_WITH_CHOICES: Final = frozenset({"chat/completions", "completions"})
+_HEAD: Final = ("id", "object", "created", "model", "system_fingerprint", "service_tier")
 
 
 class OpenAIUpstream:
@@ -65,9 +65,9 @@ class OpenAIUpstream:
         if provider.api_key is not None:
             own.append(_credential(provider.api_key_header, provider.api_key.reveal()))
         self.family = family_of(self.target.host)
-        self._own = tuple(own)
+        self._own = own
         self._names = frozenset(name for name, _ in own)
-        self._json = (("content-type", "application/json"), *self._own)
+        self._json = [("content-type", "application/json"), *own]
 
     def headers(self, client: Sequence[tuple[str, str]], content_type: str | None) -> list[tuple[str, str]]:
         """The headers of a call: ours, and those of the client that may pass. Its key never does."""
@@ -459,14 +459,14 @@ class ChatCall:
     def waited_s(self) -> float:
         """Seconds in which nothing could be done but wait for the upstream."""
         since = self._waits_since_s
-        return self._waited_s + (0.0 if since is None else time.monotonic() - since)
+        return self._waited_s + (0.0 if since is None else monotonic() - since)
 
     def _waits(self) -> None:
-        self._waits_since_s = time.monotonic()
+        self._waits_since_s = monotonic()
 
     def _goes_on(self) -> float:
         """The waiting is over; the time now."""
-        now = time.monotonic()
+        now = monotonic()
         if self._waits_since_s is not None:
             self._waited_s += now - self._waits_since_s
             self._waits_since_s = None

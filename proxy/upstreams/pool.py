@@ -3,6 +3,7 @@
 import asyncio
 import ssl
 from collections.abc import AsyncIterable
+from typing import Final
 
 from proxy.outbox import Outbox
 from proxy.snapshot import Timeouts
@@ -14,7 +15,7 @@ from proxy.upstreams.inflate import Inflated
 from proxy.upstreams.lane import Lane
 from proxy.upstreams.transport import Body, Broken, Headers, Response, Target
 
-_BODILESS = frozenset({"GET", "HEAD", "DELETE", "OPTIONS"})
+_BODILESS: Final = frozenset({"GET", "HEAD", "DELETE", "OPTIONS"})
 """Methods whose requests need no `content-length: 0` (RFC 9110 §8.6)."""
 
 

@@ -23,7 +23,7 @@ A request that cannot be written safely (a line break in a header) is the caller
 
 from collections.abc import AsyncIterable, AsyncIterator, Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Literal, Protocol, Self
+from typing import ClassVar, Final, Literal, Protocol, Self
 from urllib.parse import urlsplit
 
 from proxy.snapshot import Timeouts
@@ -32,9 +32,9 @@ Kind = Literal["connect", "timeout", "broken", "too_large", "malformed"]
 Headers = Sequence[tuple[str, str]]
 Body = bytes | AsyncIterable[bytes] | None
 
-MAX_HEAD_BYTES = 64 * 1024
-MAX_HEADERS = 100
-SLOWEST_BYTES_S = 1024
+MAX_HEAD_BYTES: Final = 64 * 1024
+MAX_HEADERS: Final = 100
+SLOWEST_BYTES_S: Final = 1024
 """What an answer that is finished at its sender may drip: below that, beyond `idle_s`, it stands still."""
 
 
@@ -102,6 +102,10 @@ class Target:
     tls: bool
     prefix: str = ""
     query: str = ""
+
+    def __hash__(self) -> int:
+        """Each call looks up its target: the one that dataclasses make is not compiled."""
+        return hash((self.host, self.port, self.prefix))
 
     @property
     def scheme(self) -> Literal["http", "https"]:

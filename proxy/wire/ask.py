@@ -1,16 +1,15 @@
 """A client's request as a value: what it asks for, what of it is addressed to us."""
 
-from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 from proxy.wire.body import REMOVE, NotJson, read_json
 from proxy.wire.errors import bad_request
 from schemas.values import dataclass
 
 Progress = Literal["off", "comment", "chunk"]
-_CONTROLS = ("route", "run", "step", "progress", "explain", "max_cost_usd")
+_CONTROLS: Final = ("route", "run", "step", "progress", "explain", "max_cost_usd")
 
-_HEADERS = tuple(("x-tailrace-" + name.replace("_", "-"), name) for name in _CONTROLS)
+_HEADERS: Final = tuple(("x-tailrace-" + name.replace("_", "-"), name) for name in _CONTROLS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,9 +33,9 @@ class Ask:
 
     endpoint: str
     body: bytes
-    doc: Mapping[str, Any]
+    doc: dict[str, Any]
     controls: Controls
-    own: Mapping[str, Any]
+    own: dict[str, Any]
     model: str | None
     stream: bool
     include_usage: bool
@@ -48,7 +47,7 @@ class Ask:
         return found if isinstance(found, list) else []
 
 
-def read_ask(endpoint: str, body: bytes, headers: Mapping[str, str], route_in_path: str | None) -> Ask:
+def read_ask(endpoint: str, body: bytes, headers: dict[str, str], route_in_path: str | None) -> Ask:
     """The request in `body`. `headers` are by lower-case name. Raises ApiError (400)."""
     try:
         doc = read_json(body)
@@ -74,7 +73,7 @@ def read_ask(endpoint: str, body: bytes, headers: Mapping[str, str], route_in_pa
 
 
 def read_controls(
-    doc: Mapping[str, Any], headers: Mapping[str, str], route_in_path: str | None, own: dict[str, Any]
+    doc: dict[str, Any], headers: dict[str, str], route_in_path: str | None, own: dict[str, Any]
 ) -> Controls:
     """Our controls from path, headers, `tailrace` and `metadata.tailrace_route`, in this order of strength.
 
@@ -103,10 +102,10 @@ def read_controls(
     return _controls(found) if found else _NONE
 
 
-_NONE = Controls()
+_NONE: Final = Controls()
 
 
-def _controls(found: Mapping[str, Any]) -> Controls:
+def _controls(found: dict[str, Any]) -> Controls:
     for name in ("route", "run", "step"):
         value = found.get(name)
         if value is not None and not (isinstance(value, str) and 0 < len(value) <= 200):
@@ -124,7 +123,7 @@ def _controls(found: Mapping[str, Any]) -> Controls:
     return Controls(found.get("route"), found.get("run"), found.get("step"), progress, explain, cost)
 
 
-def _check_messages(doc: Mapping[str, Any]) -> None:
+def _check_messages(doc: dict[str, Any]) -> None:
     if "messages" not in doc:
         raise bad_request("'messages' is missing: an array of messages is required.", param="messages")
     messages = doc["messages"]
@@ -138,7 +137,7 @@ def _check_messages(doc: Mapping[str, Any]) -> None:
             raise bad_request(f"'{where}' must be an object, not {_kind(message)}.", param=where)
 
 
-def _flag(doc: Mapping[str, Any], name: str) -> bool:
+def _flag(doc: dict[str, Any], name: str) -> bool:
     value = doc.get(name)
     if value is None or isinstance(value, bool):
         return bool(value)

@@ -5,7 +5,7 @@ What a reply holds beyond the parts we know is kept: only the text that was mend
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, Final
 
 import orjson
 
@@ -196,7 +196,7 @@ def with_mended_streamed(events: Sequence[bytes], verdict: Verdict) -> Iterator[
             yield data if kept == choices else dump(doc | {"choices": kept})
 
 
-_TEXT = -1
+_TEXT: Final = -1
 """Stands for the content among the indices of calls."""
 
 

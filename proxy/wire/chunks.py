@@ -3,7 +3,7 @@
 import re
 from collections.abc import Mapping
 from dataclasses import field, replace
-from typing import Any
+from typing import Any, Final
 
 from policies.chat import Choice, Reply, ToolCall, Usage
 from policies.money import usage_of
@@ -11,19 +11,19 @@ from proxy.wire.chat import index_of, read_object, text_of
 from proxy.wire.sse import DONE
 from schemas.values import dataclass
 
-_CHOICES = b'"choices":['
-_ONLY_TEXT = re.compile(
+_CHOICES: Final = b'"choices":['
+_ONLY_TEXT: Final = re.compile(
     rb'\{"index":0,"delta":\{(?:"role":"assistant",)?"content":"([^"\\\x00-\x1f]++)"(?:,"refusal":null)?\}'
     rb'(?:,"logprobs":null)?,"finish_reason":null\}\](?:,"usage":null)?(?:,"obfuscation":"[A-Za-z0-9]*+")?\}'
 )
 """The rest of an event whose one choice adds a text without escapes, as OpenAI, vLLM and most others write it."""
-_NOT_PLAIN = bytes(range(32)) + b'"\\'
+_NOT_PLAIN: Final = bytes(range(32)) + b'"\\'
 """What JSON writes by an escape."""
-MOST_CHARS_PER_TOKEN = 8
+MOST_CHARS_PER_TOKEN: Final = 8
 """Words of prose are rarely longer; only bounds what must not be exceeded."""
-CHARS_PER_TOKEN = 4
+CHARS_PER_TOKEN: Final = 4
 """For estimates where nothing was counted: OpenAI's rule of thumb for English text."""
-CHARS_PER_EVENT = 6
+CHARS_PER_EVENT: Final = 6
 """Where the events of a stream hold more on average, each must hold several tokens."""
 
 

@@ -1,7 +1,7 @@
 """What an exchange came to, as headers, as an object in the body, and as an error."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
 import orjson
 
@@ -15,8 +15,8 @@ from proxy.wire.errors import NO_RETRY, ApiError, from_failure
 from proxy.wire.sse import comment, frame
 from schemas.check import Change, Problem
 
-MAX_REPAIRS = 12
-MAX_PROBLEMS = 20
+MAX_REPAIRS: Final = 12
+MAX_PROBLEMS: Final = 20
 Headers = list[tuple[str, str]]
 
 

@@ -1,14 +1,15 @@
 """Which headers cross the proxy, in each direction: lists of what may, so that all else does not."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from email.utils import parsedate_to_datetime
+from typing import Final
 
-TO_UPSTREAM = frozenset(
+TO_UPSTREAM: Final = frozenset(
     {"traceparent", "tracestate", "openai-beta", "x-client-request-id", "anthropic-beta", "anthropic-version"}
 )
 """Of the client's. Never authorization, cookie, host or anything that names a destination."""
 
-FROM_UPSTREAM = frozenset(
+FROM_UPSTREAM: Final = frozenset(
     {
         "x-request-id",
         "request-id",
@@ -21,17 +22,17 @@ FROM_UPSTREAM = frozenset(
         "traceparent",
     }
 )
-FROM_UPSTREAM_PREFIX = ("x-ratelimit-",)
+FROM_UPSTREAM_PREFIX: Final = ("x-ratelimit-",)
 
-MAX_RETRY_AFTER_S = 24 * 3600.0
+MAX_RETRY_AFTER_S: Final = 24 * 3600.0
 
 
-def to_upstream(headers: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
+def to_upstream(headers: dict[str, str]) -> list[tuple[str, str]]:
     """The client's headers that go upstream; names in lower case."""
-    return [(n, v) for n, v in headers if n in TO_UPSTREAM]
+    return [(n, v) for n, v in headers.items() if n in TO_UPSTREAM]
 
 
-def from_upstream(headers: Iterable[tuple[str, str]]) -> tuple[tuple[str, str], ...]:
+def from_upstream(headers: Sequence[tuple[str, str]]) -> tuple[tuple[str, str], ...]:
     """The upstream's headers that go to the client; names in lower case."""
     return tuple((n, v) for n, v in headers if n in FROM_UPSTREAM or n.startswith(FROM_UPSTREAM_PREFIX))
 

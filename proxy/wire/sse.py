@@ -6,9 +6,10 @@ it also cuts at U+2028 and friends, which JSON strings may hold.
 """
 
 from collections.abc import Iterator
+from typing import Final
 
-DONE = b"[DONE]"
-_BOM = b"\xef\xbb\xbf"
+DONE: Final = b"[DONE]"
+_BOM: Final = b"\xef\xbb\xbf"
 
 
 class TooLong(Exception):

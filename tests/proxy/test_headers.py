@@ -17,11 +17,11 @@ CLIENT = [
 
 @pytest.mark.parametrize("name", CLIENT)
 def test_a_clients_secrets_and_addresses_stay_here(name):
-    assert to_upstream([(name, "x")]) == []
+    assert to_upstream({name: "x"}) == []
 
 
 def test_tracing_passes():
-    assert to_upstream([("traceparent", "00-1-2-01")]) == [("traceparent", "00-1-2-01")]
+    assert to_upstream({"traceparent": "00-1-2-01"}) == [("traceparent", "00-1-2-01")]
 
 
 def test_what_clients_read_comes_back_and_cookies_do_not():

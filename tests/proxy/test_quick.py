@@ -36,6 +36,7 @@ UNSURE_ONES = {
     "same-key-hidden-by-a-line": b'{"a"\n:1,"b":1,"b":2}',
     "same-key-hidden-by-a-tab": b'{"a"\t:1,"b":1,"b":2}',
     "same-key-hidden-by-a-return": b'{"a"\r:1,"b":1,"b":2}',
+    "same-key-hidden-by-a-colon": b'{"a:":1,"b":1,"b":2}',
     "same-key-hidden-by-a-backslash": b'{"a\\\\":1,"b":1,"b":2}',
     "same-key-that-ends-with-a-backslash": b'{"b\\\\":1,"b\\\\":2}',
     "more-than-64-bits": b"[18446744073709551616]",
