@@ -71,7 +71,8 @@ def worst_cost_nanousd(input_tokens: int, max_output_tokens: int, price: Price |
 
 
 def _worst_pico(input_tokens: int, max_output_tokens: int, price: Price) -> int:
-    per_input = max(price.input, price.cached_input or 0, price.cache_write or 0)
+    dearer = max(price.cached_input or 0, price.cache_write or 0)
+    per_input = max(price.input, dearer)
     return input_tokens * per_input + max_output_tokens * price.output
 
 

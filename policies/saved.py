@@ -41,6 +41,11 @@ class Saved:
     shadow: int = 0
 
     @property
+    def levers(self) -> tuple[int, ...]:
+        """By lever, in the order of `LEVERS`."""
+        return self.routing, self.trimming, self.caching, self.patch, self.shadow
+
+    @property
     def total(self) -> int:
         """All levers together."""
         return self.routing + self.trimming + self.caching + self.patch + self.shadow

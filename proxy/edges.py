@@ -63,11 +63,13 @@ def admin_only(visit: Visit) -> None:
 class RequestIds:
     """Gives ids, unguessable and unique. They grow with time, so that the ledger's index grows at its end."""
 
-    __slots__ = ("_at", "_random")
+    __slots__ = ("_at", "_begins", "_random", "_tick")
 
     def __init__(self) -> None:
         self._random = ""
         self._at = 0
+        self._tick = 0
+        self._begins = ""
 
     def __call__(self) -> str:
         """A new id; the system is asked for randomness once in 64 times."""
@@ -76,7 +78,10 @@ class RequestIds:
             self._random = secrets.token_hex(64 * 8)
             at = 0
         self._at = at + 16
-        return f"req_0{hex(time_ns() >> 20)[2:]}{self._random[at : at + 16]}"  # noqa: FURB116  ten times as fast; 11 digits until 2554
+        tick = time_ns() >> 20
+        if tick != self._tick:
+            self._tick, self._begins = tick, f"req_0{tick:x}"  # 11 digits until 2554
+        return self._begins + self._random[at : at + 16]
 
 
 def authenticate(ready: Ready, headers: dict[str, str]) -> Key | None:

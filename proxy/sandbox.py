@@ -24,7 +24,6 @@ from policies.patching import Patch
 from proxy import native
 from schemas.check import Mended, Problem
 from schemas.compiled import Compiled, compile_schema
-from schemas.cost import cost_class
 from schemas.errors import SchemaRefused
 from schemas.trial import Trial
 
@@ -36,8 +35,6 @@ START_S = 20.0
 WORKERS = 2
 MAX_WAITING = 32
 """Jobs that wait for a worker; one more is refused: its reply counts as unchecked, so invalid."""
-MAX_REMEMBERED = 1024
-"""Schemas of which it is known whether they may be slow."""
 IDLE_S = 60.0
 """How long a worker waits for the next job, at most."""
 MAX_ANSWER_BYTES = 16 * 1024 * 1024
@@ -62,7 +59,6 @@ class Sandbox:
     def __init__(self) -> None:
         self.kept: set[str] = set()
         """Versions of registered schemas that were slow when they were tried."""
-        self._slow: dict[str, bool] = {}
         self._idle: list[asyncio.subprocess.Process] = []
         self._all: set[asyncio.subprocess.Process] = set()
         self._dying: set[asyncio.subprocess.Process] = set()
@@ -73,26 +69,9 @@ class Sandbox:
     def needed(self, contract: Contract) -> bool:
         """Whether judging by `contract` may take long."""
         if contract.tools is None:  # nearly always; it is asked twice for each request
-            return contract.schema is not None and self._may_be_slow(contract.schema)
-        return any(self._may_be_slow(c) for c in _schemas_of(contract))
-
-    def _may_be_slow(self, schema: Compiled) -> bool:
-        version = schema.version
-        if version in self.kept:
-            return True
-        slow = self._slow.pop(version, None)
-        self._remember(version, slow=cost_class(schema) == "maybe_slow" if slow is None else slow)
-        return self._slow[version]
-
-    def slow(self, version: str) -> None:
-        """Answers by this schema, which came with a request, are judged here."""
-        self._remember(version, slow=True)
-
-    def _remember(self, version: str, *, slow: bool) -> None:
-        """The last that were asked for are kept. A dict, as cachetools takes thirty times as long."""
-        self._slow[version] = slow
-        if len(self._slow) > MAX_REMEMBERED:
-            del self._slow[next(iter(self._slow))]
+            schema = contract.schema
+            return schema is not None and (schema.may_be_slow or schema.version in self.kept)
+        return any(c.may_be_slow or c.version in self.kept for c in _schemas_of(contract))
 
     async def judge(self, reply: Reply, contract: Contract, patch: Patch | None) -> Verdict:
         """What `policies.contract` says of `reply`; invalid where it does not say so in time."""

@@ -6,7 +6,7 @@
 import asyncio
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from cachetools import LRUCache
@@ -137,9 +137,8 @@ class Services:
         trial = await self.sandbox.trial(text, probed=False)
         compiled = await asyncio.to_thread(lambda: admitted(examine(schema, trial.dialect)))
         if trial.slow:
-            self.sandbox.slow(compiled.version)
-        else:
-            await asyncio.to_thread(compiled.prepare)
+            return replace(compiled, tried_slow=True)
+        await asyncio.to_thread(compiled.prepare)
         return compiled
 
     def cache_of(self, route: Route) -> Responses | None:

@@ -210,12 +210,11 @@ class Telemetry:
 
     def saved(self, route: str, saved: Saved) -> None:
         """Book what was saved or lost. A counter never falls, so that each sign has its own."""
-        for lever in LEVERS:
-            nanousd = getattr(saved, lever)
+        for place, nanousd in enumerate(saved.levers):
             if nanousd > 0:
-                self.families.saved.cell(route, lever).value += nanousd
+                self.families.saved.cell(route, LEVERS[place]).value += nanousd
             elif nanousd < 0:
-                self.families.lost.cell(route, lever).value -= nanousd
+                self.families.lost.cell(route, LEVERS[place]).value -= nanousd
 
     def trimmed(self, route: str, tokens_in: int, tokens_out: int) -> None:
         """A conversation was looked at by the route's context rule."""

@@ -28,7 +28,7 @@ def tried(text: bytes, *, probed: bool) -> Trial:
     trial = Trial((), schema.version, schema.dialect.uri, compile_s=compile_s)
     if not probed:
         return trial
-    trial = replace(trial, findings=lint(schema), unbounded=cost_class(schema) == "maybe_slow")
+    trial = replace(trial, findings=lint(schema), unbounded=cost_class(schema.examined) == "maybe_slow")
     began = time.process_time()
     for what, value in probes(schema, PROBE_BYTES):
         if trial.slow or time.process_time() - began > PROBING_S:

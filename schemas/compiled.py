@@ -8,6 +8,7 @@ from typing import Any
 import jsonschema_rs
 
 from schemas.check import Problem
+from schemas.cost import cost_class
 from schemas.dialect import Examined, examine
 from schemas.errors import SchemaRefused
 from schemas.explain import Small, explain, worded
@@ -21,12 +22,18 @@ from schemas.vocabulary import Dialect
 class Compiled:
     """A schema that may be used: `schema` equals what came, `version` is the hash of its content.
 
-    `examined` holds what was found out about it.
+    `examined` holds what was found out about it. `tried_slow`: validating took long when it was tried.
     """
 
     schema: Any
     version: str
     examined: Examined
+    tried_slow: bool = False
+
+    @cached_property
+    def may_be_slow(self) -> bool:
+        """Whether validating may take long, so that it is done elsewhere."""
+        return self.tried_slow or cost_class(self.examined) == "maybe_slow"
 
     @property
     def dialect(self) -> Dialect:

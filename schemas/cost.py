@@ -2,7 +2,7 @@
 
 from typing import Any, Literal
 
-from schemas.compiled import Compiled
+from schemas.dialect import Examined
 from schemas.patterns import patterns_of, weight
 from schemas.refs import Place
 
@@ -19,14 +19,14 @@ MAX_NAME_PATTERNS = 50  # each name is matched with each: 500 took 0.3 s
 MAX_CONTAINERS_IN_ENUM = 50  # compared one by one: 5,000 took 0.4 s for 2,000 values
 
 
-def cost_class(compiled: Compiled) -> CostClass:
+def cost_class(examined: Examined) -> CostClass:
     """`cheap`: texts of up to 1 MB are validated in about 0.1 s at most, ordinary ones in microseconds."""
-    expansion = compiled.examined.expansion
+    expansion = examined.expansion
     if (
         expansion.here > MAX_HERE
         or expansion.path > MAX_PATH
         or expansion.recursions > MAX_RECURSIONS
-        or any(_is_slow(place) for place in compiled.examined.places)
+        or any(_is_slow(place) for place in examined.places)
     ):
         return "maybe_slow"
     return "cheap"

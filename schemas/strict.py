@@ -10,6 +10,7 @@ from typing import Any, Final
 import orjson
 
 from schemas.careful import MAX_DEPTH, NotStrict, check_depth, parse_carefully
+from schemas.quick import UNSURE, read_quick
 
 __all__ = ["MAX_CHARS", "MAX_DEPTH", "NotStrict", "parse"]
 
@@ -31,6 +32,12 @@ def parse(text: str) -> Any:
     if len(text) > MAX_CHARS:
         raise NotStrict("the text is too long")
     try:
+        value = read_quick(text.encode(), MAX_DEPTH)
+    except UnicodeEncodeError:  # lone surrogates
+        value = UNSURE
+    if value is not UNSURE:
+        return value
+    try:
         value = _loads(text)
     except orjson.JSONDecodeError as error:
         # What orjson refuses and the RFC allows: lone surrogates, integers of hundreds of digits.
@@ -41,9 +48,7 @@ def parse(text: str) -> Any:
         return parse_carefully(text)
     if text.count("[") + text.count("{") > MAX_DEPTH:
         check_depth(value)  # before anything recursive reads the value: orjson writes 254 levels and no more
-    if text.count(":") != _dumps(value).count(b":") or (
-        "\\u003" in text and _ESCAPED_COLON.search(text)
-    ):
+    if text.count(":") != _dumps(value).count(b":") or ("\\u003" in text and _ESCAPED_COLON.search(text)):
         # A dropped member takes its colon with it: the counts differ exactly when a key came twice,
         # unless a colon in a string was written as an escape.
         return parse_carefully(text)
@@ -53,4 +58,6 @@ def parse(text: str) -> Any:
 def _has_long_number(text: str) -> bool:
     """Whether 18 digits stand in a row. A table and a search take a fifth of a regular expression's time."""
     data = text.encode() if text.isascii() else text.encode("utf-8", "replace")
-    return data.translate(_DIGITS).find(_LONG) >= 0  # `in` takes bytes for a number first, and that fails slowly
+    return (
+        data.translate(_DIGITS).find(_LONG) >= 0
+    )  # `in` takes bytes for a number first, and that fails slowly

@@ -32,13 +32,13 @@ LIBRARY = "tailrace_native"
 # no other thread run before it returns.
 MODULES = (
     *(f"policies.{name}" for name in ["allowance", "breaker", "budget", "cards", "chat", "constraints", "contract", "facts", "ladder", "limits", "money", "plan", "release", "room", "route", "routing", "saved", "structure", "unwrapped", "window"]),
-    *(f"schemas.{name}" for name in ["check", "mend", "strict"]),
+    *(f"schemas.{name}" for name in ["check", "mend", "quick", "strict"]),
     *(f"proxy.{name}" for name in ["admission", "aftermath", "attempts", "budgets", "clock", "dispatch", "edges", "estimates", "exchange", "facts", "health", "holds", "judging", "listener", "live", "outbox", "planning", "ports", "prompts", "selection", "series", "services", "shaping", "telemetry"]),
     "proxy.handlers.completions",
     *(f"proxy.serving.{name}" for name in ["connection", "request", "response", "server"]),
     *(f"proxy.stores.{name}" for name in ["base", "journal", "rows", "writer"]),
     *(f"proxy.upstreams.{name}" for name in ["answer", "connection", "http1", "lane", "openai", "pool", "transport"]),
-    *(f"proxy.wire.{name}" for name in ["ask", "chat", "chunks", "facts", "headers", "quick", "sse"]),
+    *(f"proxy.wire.{name}" for name in ["ask", "chat", "chunks", "facts", "headers", "sse"]),
 )  # fmt: skip
 
 

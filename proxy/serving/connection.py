@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Final, cast
 
 from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser
 
-from proxy.serving.request import HELD_BYTES, Request
+from proxy.serving.request import HELD_BYTES, Refused, Request
 from proxy.serving.response import Answer, Response
 
 if TYPE_CHECKING:
@@ -43,18 +43,7 @@ WRITE_STALL_S = 60.0
 _KEEP_ALIVE_10: Final = "connection: keep-alive\r\n"
 _CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 _CLOSE: Final = "connection: close\r\n"
-
-
-class _Refused(Exception):
-    """The head asks for what we do not do; stops llhttp."""
-
-    def __init__(self, status: int, why: str) -> None:
-        self.status = status
-        self.why = why
-        super().__init__(why)
-
-
-_TOO_LARGE: Final = _Refused(431, f"The head of the request is larger than {MAX_HEAD_BYTES} bytes.")
+_TOO_LARGE: Final = f"The head of the request is larger than {MAX_HEAD_BYTES} bytes."
 
 
 class Connection(asyncio.Protocol):
@@ -108,13 +97,13 @@ class Connection(asyncio.Protocol):
         self._moved = False
         self._unframed = 0
         """Bytes since the last head or piece of a body was complete."""
-        self._unfit: _Refused | None = None
+        self._unfit: Refused | None = None
         self._request: Request | None = None
         """In work: its answer is not complete."""
         self._incoming: Request | None = None
         """Whose body is arriving."""
         self._waiting: deque[Request] = deque()
-        self._broken: _Refused | None = None
+        self._broken: Refused | None = None
         """What came last is no HTTP: said when all before it is answered."""
         self._half = False
         """The client says no more, and waits for its answers."""
@@ -154,7 +143,7 @@ class Connection(asyncio.Protocol):
         self._parser = HttpRequestParser(self)
         self._wake_after(self._server.head_timeout_s)
         if (limit := self._server.joined(self)) is not None:
-            self._refuse(_Refused(503, f"Too many connections are open ({limit})."))
+            self._refuse(Refused(503, f"Too many connections are open ({limit})."))
 
     def data_received(self, data: bytes) -> None:
         parser = self._parser
@@ -173,7 +162,7 @@ class Connection(asyncio.Protocol):
             return
         self._unframed = 0 if self._moved else self._unframed + len(data)
         if self._unframed > MAX_HEAD_BYTES:
-            self._unfit = _TOO_LARGE
+            self._unfit = Refused(431, _TOO_LARGE)
             self._parsed_badly()
             return
         incoming = self._incoming
@@ -184,7 +173,7 @@ class Connection(asyncio.Protocol):
     def _parsed_badly(self) -> None:
         """What has come cannot be read on: an answer says so when it is its turn, and ends the connection."""
         self._parser = None
-        refused = self._unfit or _Refused(400, "The request is not valid HTTP/1.1.")
+        refused = self._unfit or Refused(400, "The request is not valid HTTP/1.1.")
         incoming, self._incoming = self._incoming, None
         if incoming is not None:
             incoming.keep_alive = False
@@ -261,13 +250,13 @@ class Connection(asyncio.Protocol):
     def on_url(self, part: bytes) -> None:
         self._target += part
         if len(self._target) > MAX_TARGET_BYTES:
-            self._unfit = _Refused(414, f"The request target is longer than {MAX_TARGET_BYTES} bytes.")
+            self._unfit = Refused(414, f"The request target is longer than {MAX_TARGET_BYTES} bytes.")
             raise self._unfit
 
     def on_header(self, name: bytes, value: bytes) -> None:
         self._fields += 1
         if self._fields > MAX_HEADERS:
-            self._unfit = _Refused(431, f"The request has more than {MAX_HEADERS} headers.")
+            self._unfit = Refused(431, f"The request has more than {MAX_HEADERS} headers.")
             raise self._unfit
         if not self._in_head:
             return  # a trailer: nobody asked for it
@@ -277,7 +266,7 @@ class Connection(asyncio.Protocol):
         headers = self._headers
         if key in headers:
             if key == "host":
-                self._unfit = _Refused(400, "The request has more than one Host header.")
+                self._unfit = Refused(400, "The request has more than one Host header.")
                 raise self._unfit
             text = f"{headers[key]}, {text}"
         headers[key] = text
@@ -295,7 +284,7 @@ class Connection(asyncio.Protocol):
         )
         try:
             self._look_at_head(request, parser)
-        except _Refused as refused:
+        except Refused as refused:
             self._unfit = refused
             raise
         self._incoming = request
@@ -305,32 +294,32 @@ class Connection(asyncio.Protocol):
             self._waiting.append(request)
         else:
             self._incoming = None
-            self._unfit = _Refused(400, f"More than {MAX_WAITING} requests were sent ahead of their turn.")
+            self._unfit = Refused(400, f"More than {MAX_WAITING} requests were sent ahead of their turn.")
             raise self._unfit
 
     def _look_at_head(self, request: Request, parser: HttpRequestParser) -> None:
-        """What llhttp leaves open. Raises _Refused."""
+        """What llhttp leaves open. Raises Refused."""
         headers = request.headers
         if self._chars > MAX_HEAD_BYTES:
-            raise _TOO_LARGE
+            raise Refused(431, _TOO_LARGE)
         if request.version not in ("1.1", "1.0"):
-            raise _Refused(505, "HTTP/1.1 is spoken here.")
+            raise Refused(505, "HTTP/1.1 is spoken here.")
         if request.version == "1.1" and "host" not in headers:
-            raise _Refused(400, "The request has no Host header.")  # RFC 9112 §3.2
+            raise Refused(400, "The request has no Host header.")  # RFC 9112 §3.2
         request.keep_alive = parser.should_keep_alive()
         if (length := headers.get("content-length")) is not None:
             request.content_length = int(length)  # llhttp has seen to it that it is one number
         elif (coding := headers.get("transfer-encoding")) is not None:
             if coding.lower() != "chunked" or request.version == "1.0":
-                raise _Refused(501, "Of transfer codings only 'chunked' is supported.")
+                raise Refused(501, "Of transfer codings only 'chunked' is supported.")
             request.chunked = True
         if parser.should_upgrade():
             if request.body_exists:
-                raise _Refused(400, "No upgrade is offered here: send the request without it.")
+                raise Refused(400, "No upgrade is offered here: send the request without it.")
             request.keep_alive = False
         if "expect" in headers:
             if headers["expect"].lower() != "100-continue":
-                raise _Refused(417, "Of expectations only '100-continue' is known.")
+                raise Refused(417, "Of expectations only '100-continue' is known.")
             request.expects = request.version == "1.1"
 
     def on_body(self, data: bytes) -> None:
@@ -348,7 +337,7 @@ class Connection(asyncio.Protocol):
     def _begin(self, request: Request) -> None:
         self._request = request
         self._spoke = False
-        # Not the loop's create_task: it makes up a name for each.
+        # Not the loop's create_task, which makes up a name for each.
         request.task = asyncio.Task(self._serve(request), loop=self._loop, name="request")
 
     async def _serve(self, request: Request) -> None:
@@ -365,7 +354,7 @@ class Connection(asyncio.Protocol):
             if self._spoke:
                 self.abort()
             else:
-                self._refuse(_Refused(500, "Tailrace failed on this request."))
+                self._refuse(Refused(500, "Tailrace failed on this request."))
         finally:
             if request.holds:
                 self._server.held_bytes -= request.holds
@@ -394,7 +383,7 @@ class Connection(asyncio.Protocol):
         elif self._broken is not None:
             self._refuse(self._broken)
 
-    def _refuse(self, refused: _Refused) -> None:
+    def _refuse(self, refused: Refused) -> None:
         """The last answer on this connection."""
         response = self._server.refusal(refused.status, refused.why)
         self._server.outbox.put(self._transport, response.encode(self._server.date_line() + _CLOSE))
@@ -498,6 +487,6 @@ class Connection(asyncio.Protocol):
         if due > now:
             self._wake_after(min(due - now, server.head_timeout_s))
         elif self._began and self._request is None:
-            self._refuse(_Refused(408, "The head of the request did not arrive in time."))
+            self._refuse(Refused(408, "The head of the request did not arrive in time."))
         else:
             self._transport.abort()

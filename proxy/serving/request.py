@@ -15,6 +15,15 @@ class BodyBroken(Exception):
     """The body ended early, or its framing is not HTTP/1.1."""
 
 
+class Refused(Exception):
+    """The head asks for what we do not do; stops llhttp."""
+
+    def __init__(self, status: int, why: str) -> None:
+        self.status = status
+        self.why = why
+        super().__init__(why)
+
+
 class Request:
     """One request. The connection fills its body; the handler takes it, whole or piece by piece."""
 

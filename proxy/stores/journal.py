@@ -68,7 +68,7 @@ class Journal:
 
     def credit(self, attempt_id: str, saved: Saved, committed: int) -> None:
         """Take what an exchange saved or lost."""
-        self._take(_dumps((attempt_id, _of_saved(saved))), committed)
+        self._take(_dumps((attempt_id, saved.levers)), committed)
 
     def sync(self) -> bool:
         """All that was taken is written; False where the file refuses, and `failed` says why."""
@@ -172,7 +172,7 @@ def _of_outcome(attempt_id: str, outcome: Outcome) -> tuple[Any, ...]:
         ),
         outcome.cost_nanousd,
         outcome.purpose,
-        None if outcome.saved is None else _of_saved(outcome.saved),
+        None if outcome.saved is None else outcome.saved.levers,
         outcome.verdict,
         outcome.repairs,
         outcome.failure,
@@ -180,10 +180,6 @@ def _of_outcome(attempt_id: str, outcome: Outcome) -> tuple[Any, ...]:
         outcome.ttft_ms,
         outcome.expected_trimming,
     )
-
-
-def _of_saved(saved: Saved) -> tuple[int, ...]:
-    return saved.routing, saved.trimming, saved.caching, saved.patch, saved.shadow
 
 
 def _item(record: bytes) -> Attempt | tuple[str, Outcome | Saved] | None:

@@ -124,13 +124,7 @@ def saved_values(saved: Saved | None) -> tuple[int | None, ...]:
     """By lever, in the order of `LEVERS`."""
     if saved is None:
         return None, None, None, None, None
-    return (
-        _whole(saved.routing),
-        _whole(saved.trimming),
-        _whole(saved.caching),
-        _whole(saved.patch),
-        _whole(saved.shadow),
-    )
+    return tuple([_whole(nanousd) for nanousd in saved.levers])
 
 
 def text(value: str | None) -> str | None:

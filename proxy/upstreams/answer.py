@@ -124,7 +124,6 @@ class Answer:
 
     def header(self, name: str) -> str | None:
         """See `Response.header`."""
-        name = name.lower()
         return self.values[self.names.index(name)] if name in self.names else None
 
     async def read(self, limit: int) -> bytes:

@@ -153,10 +153,9 @@ def is_finished(length: str | None, content_type: str | None) -> bool:
 
 
 def first_value(headers: Headers, name: str) -> str | None:
-    """The first value of header `name`, in any case; `headers` have names in lower case."""
-    wanted = name.lower()
+    """The first value of header `name`; both have names in lower case."""
     for key, value in headers:
-        if key == wanted:
+        if key == name:
             return value
     return None
 
@@ -193,7 +192,7 @@ class Response(Protocol):
         ...
 
     def header(self, name: str) -> str | None:
-        """The first value of `name` (any case)."""
+        """The first value of `name` (lower case)."""
         ...
 
     async def read(self, limit: int) -> bytes:

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import orjson
 
-from proxy.wire.quick import UNSURE, read_quick
+from schemas.quick import UNSURE, read_quick
 
 REMOVE: Final = object()
 """As a change: take the member out."""

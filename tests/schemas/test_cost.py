@@ -23,12 +23,12 @@ SLOW = {
 
 @pytest.mark.parametrize("schema", CHEAP.values(), ids=CHEAP)
 def test_cheap(schema):
-    assert cost_class(compile_schema(schema)) == "cheap"
+    assert cost_class(compile_schema(schema).examined) == "cheap"
 
 
 @pytest.mark.parametrize("schema", SLOW.values(), ids=SLOW)
 def test_maybe_slow(schema):
-    assert cost_class(compile_schema(schema)) == "maybe_slow"
+    assert cost_class(compile_schema(schema).examined) == "maybe_slow"
 
 
 LARGE = {
@@ -46,7 +46,7 @@ LARGE = {
 @pytest.mark.parametrize(("schema", "value"), LARGE.values(), ids=LARGE)
 def test_what_is_called_cheap_is_quick_on_a_megabyte(schema, value):
     compiled = compile_schema(schema)
-    assert cost_class(compiled) == "cheap"
+    assert cost_class(compiled.examined) == "cheap"
     start = time.process_time()
     compiled.is_valid(value)
     assert time.process_time() - start < 0.5

@@ -68,7 +68,7 @@ async def test_head_is_given_as_received(transport):
             ("x-b", "3"),
             ("content-length", "0"),
         ]
-        assert (response.header("X-B"), response.header("x-none")) == ("2", None)
+        assert (response.header("x-b"), response.header("x-none")) == ("2", None)
         assert await response.read(0) == b""
 
 

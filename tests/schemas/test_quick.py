@@ -7,7 +7,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from proxy.wire.body import _decoder
-from proxy.wire.quick import UNSURE, read_quick
+from schemas.quick import UNSURE, read_quick
 
 DEPTH = 6
 
