@@ -96,7 +96,7 @@ class Facts:
     route as a whole.
     """
 
-    models: Mapping[str, Candidate]
+    models: dict[str, Candidate]
     prompt_tokens: int = 0
     min_prompt_tokens: int | None = None
     max_output_tokens: int | None = None

@@ -84,11 +84,16 @@ class Choice:
         return f"{decisive[-1].fact}: {decisive[-1].says}" if decisive else None
 
 
+_NOTHING: Final[frozenset[str]] = frozenset()
+
+
 def needs(route: Route) -> frozenset[str]:
     """The names of the `Facts` that `choose` looks at for `route`, besides those of hard constraints.
 
     A route that neither matches nor learns wants none, and its facts cost nothing to gather.
     """
+    if not (route.match or route.sticky or route.holdout or route.shadow) and route.choose == "ladder":
+        return _NOTHING
     wanted: set[str] = set()
     for rule in route.match:
         wanted.update(name for name in _LOOKS if getattr(rule.when, name) is not None)

@@ -6,32 +6,14 @@ reference, so that a running exchange never sees half of a change.
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from typing import Any, Literal
 
 from policies import book
 from policies.cards import ModelCard
 from policies.route import Budget, Route
-
-
-class Secret(str):
-    """A text that must never be shown: its repr hides it, and it has to be asked for by `reveal()`."""
-
-    __slots__ = ()
-
-    def __repr__(self) -> str:
-        return "Secret(***)"
-
-    def __str__(self) -> str:
-        return "***"
-
-    def __format__(self, spec: str) -> str:
-        return "***"
-
-    def reveal(self) -> str:
-        """The text itself."""
-        return str.__str__(self)
-
+from proxy.secret import Secret
+from schemas.values import dataclass
 
 _LONGEST_SOCKET_PATH = 100
 """Linux takes 107 bytes, others a little less."""

@@ -44,10 +44,10 @@ class SchemaRegistry:
 
     def get(self, name: str, version: str | None = None) -> Compiled | None:
         """The schema `name` in its current version, or in `version`; None where there is none."""
-        for held in reversed(self._held.get(name, ())):
-            if version in (None, held.version):
-                return held
-        return None
+        known = self._held.get(name, ())
+        if version is None:
+            return known[-1] if known else None
+        return next((held for held in known if held.version == version), None)
 
     def latest(self, name: str) -> Compiled:
         """The current version of a name that there is. Raises KeyError where there is none."""

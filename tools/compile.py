@@ -33,7 +33,7 @@ LIBRARY = "tailrace_native"
 MODULES = (
     *(f"policies.{name}" for name in ["allowance", "breaker", "budget", "cards", "chat", "constraints", "contract", "facts", "ladder", "limits", "money", "plan", "release", "room", "route", "routing", "saved", "structure", "unwrapped", "window"]),
     *(f"schemas.{name}" for name in ["check", "mend", "quick", "strict"]),
-    *(f"proxy.{name}" for name in ["admission", "aftermath", "attempts", "budgets", "clock", "dispatch", "edges", "estimates", "exchange", "facts", "health", "holds", "judging", "listener", "live", "outbox", "planning", "ports", "prompts", "selection", "series", "services", "shaping", "telemetry"]),
+    *(f"proxy.{name}" for name in ["admission", "aftermath", "attempts", "budgets", "clock", "dispatch", "edges", "estimates", "exchange", "facts", "health", "holds", "judging", "listener", "live", "outbox", "planning", "ports", "prompts", "selection", "series", "services", "shaping", "snapshot", "telemetry"]),
     "proxy.handlers.completions",
     *(f"proxy.serving.{name}" for name in ["connection", "request", "response", "server"]),
     *(f"proxy.stores.{name}" for name in ["base", "journal", "rows", "writer"]),

@@ -12,7 +12,8 @@ from typing import Any
 from proxy.config.environ import Expansion
 from proxy.config.problems import Path, Problem, field_name, nearest_to, one_of, shortened
 from proxy.config.tree import Tree
-from proxy.snapshot import Secret, admin_address
+from proxy.secret import Secret
+from proxy.snapshot import admin_address
 
 MAX_PROBLEMS = 500
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}\Z")

@@ -11,7 +11,7 @@ from pathlib import Path as FilePath
 from typing import Any
 
 from proxy.config.problems import Path, shortened
-from proxy.snapshot import Secret
+from proxy.secret import Secret
 
 MAX_SECRET_BYTES = 64 * 1024
 _REFERENCE = re.compile(r"\$(?:\$|([A-Za-z_][A-Za-z0-9_]*)|\{([A-Za-z_][A-Za-z0-9_]*)\})?")

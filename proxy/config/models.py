@@ -26,7 +26,8 @@ from proxy.config.types import (
     checked_store,
     typed,
 )
-from proxy.snapshot import Provider, Secret, Server, Timeouts
+from proxy.secret import Secret
+from proxy.snapshot import Provider, Server, Timeouts
 
 _SERVER, _TIMES, _PROVIDER = Server(), Timeouts(), Provider("", "")
 

@@ -11,7 +11,7 @@ from pydantic.fields import FieldInfo
 from proxy.config.models import ConfigModel
 from proxy.config.problems import Path
 from proxy.config.types import Words
-from proxy.snapshot import Secret
+from proxy.secret import Secret
 
 _UNBOUNDED = 1_000_000
 """A limit as high as this is there for safety and not worth a word."""

@@ -12,7 +12,8 @@ from policies.cards import Price
 from policies.route import ContextRule, Floor, Limits, Match, Repair, Route, When
 from proxy.config import ConfigRefused, load, loads, render_check, render_problems
 from proxy.config.checks import digest
-from proxy.snapshot import MAX_REMEMBERED, Budget, Provider, Secret, Server, Snapshot
+from proxy.secret import Secret
+from proxy.snapshot import MAX_REMEMBERED, Budget, Provider, Server, Snapshot
 
 ENVIRON = {
     "KEY": "sk-from-the-environment",
