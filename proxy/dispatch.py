@@ -69,7 +69,12 @@ class Dispatch:
         services.in_work += 1
         services.telemetry.request_began(visit_id)
         try:
-            response = await self._answer(request, visit_id)
+            try:
+                response = await self._dispatch(request, visit_id)
+            except ConnectionError:
+                raise
+            except Exception as error:  # noqa: BLE001  the last line of defence: a client never sees our stack
+                response = self._failed(request, visit_id, error)
         except BaseException:
             left = request.connection.lost or not services.draining
             services.telemetry.request_ended(visit_id, None, CLIENT_LEFT if left else SHUT_DOWN)
@@ -79,27 +84,24 @@ class Dispatch:
         services.telemetry.request_ended(visit_id, response.header("x-tailrace-route"), response.came_to)
         return response
 
-    async def _answer(self, request: serving.Request, visit_id: str) -> serving.Answer:
-        try:
-            return await self._dispatch(request, visit_id)
-        except ApiError as error:
+    def _failed(self, request: serving.Request, visit_id: str, error: Exception) -> serving.Answer:
+        """What the client is told instead of an answer."""
+        if isinstance(error, ApiError):
             return self._refusal(request, visit_id, error)
-        except SchemaRefused as error:
+        if isinstance(error, SchemaRefused):
             return self._refusal(request, visit_id, refused_schema(error, "response_format"))
-        except StoreRefused:
-            log.error("the ledger takes nothing: %s", self._services.store.failed)  # noqa: TRY400  the stack tells nothing
+        if isinstance(error, StoreRefused):
+            log.error("the ledger takes nothing: %s", self._services.store.failed)
             return self._refusal(
                 request, visit_id, overloaded("The ledger cannot be written; see the log.", 5)
             )
-        except Busy:
-            refusal = overloaded("Too many schemas and answers wait to be checked.")
-            return self._refusal(request, visit_id, refusal)
-        except ConnectionError:
-            raise
-        except Exception as error:  # noqa: BLE001  the last line of defence: a client never sees our stack
-            # Not log.exception: an exception's text may quote a prompt.
-            log.error("request %s failed: %s at %s", visit_id, type(error).__name__, _place(error))  # noqa: TRY400
-            return self._refusal(request, visit_id, internal())
+        if isinstance(error, Busy):
+            return self._refusal(
+                request, visit_id, overloaded("Too many schemas and answers wait to be checked.")
+            )
+        # Not log.exception: an exception's text may quote a prompt.
+        log.error("request %s failed: %s at %s", visit_id, type(error).__name__, _place(error))
+        return self._refusal(request, visit_id, internal())
 
     async def _dispatch(self, request: serving.Request, visit_id: str) -> serving.Answer:
         services = self._services

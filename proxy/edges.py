@@ -143,17 +143,24 @@ def check_length(request: serving.Request, limit: int) -> None:
         raise too_large(limit)
 
 
+def body_at_hand(request: serving.Request, limit: int) -> bytes | None:
+    """The whole body where it came with the head, as it nearly always does; else None. Raises as `read_body` does."""
+    check_length(request, limit)
+    if not request.whole or request.size > limit:
+        return None
+    if request.size > UNCOUNTED_BYTES and not request.hold(request.size):
+        raise no_room()
+    return request.take()
+
+
 async def read_body(request: serving.Request, limit: int, timeout_s: float) -> bytes:
     """The whole body, bounded in size and in time. Raises ApiError (408, 413, 503).
 
     503: all bodies in memory are too much together. What counts is what has come, not what is announced: else
     whoever announces much and sends nothing would keep all others out.
     """
-    check_length(request, limit)
-    if request.whole and request.size <= limit:  # nearly always: it came with the head
-        if request.size > UNCOUNTED_BYTES and not request.hold(request.size):
-            raise no_room()
-        return request.take()
+    if (whole := body_at_hand(request, limit)) is not None:
+        return whole
     if not request.connection.has_room_for(max(request.size, request.content_length or 0)):
         raise no_room()
     parts: list[bytes] = []

@@ -12,6 +12,13 @@ INLINE_CHARS: Final = 32_768
 """A reply of more characters is judged in a thread, so that the event loop goes on meanwhile."""
 
 
+def judged_at_once(sandbox: Sandbox, reply: Reply, contract: Contract, patch: Patch | None) -> Verdict | None:
+    """The verdict where it takes no time to speak of; None: see `judged`."""
+    return (
+        None if sandbox.needed(contract) or _length(reply) > INLINE_CHARS else _judge(reply, contract, patch)
+    )
+
+
 async def judged(sandbox: Sandbox, reply: Reply, contract: Contract, patch: Patch | None) -> Verdict:
     """What `policies.contract` says of `reply`, or of the answer to `patch`."""
     if sandbox.needed(contract):

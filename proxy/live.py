@@ -28,7 +28,7 @@ from proxy.estimates import Estimate
 from proxy.exchange import Outcome
 from proxy.hedging import Hedged, Hooks
 from proxy.holds import Holds
-from proxy.judging import judged
+from proxy.judging import judged, judged_at_once
 from proxy.listener import Listener
 from proxy.ports import Call, Order
 from proxy.prompts import Prompt
@@ -177,7 +177,8 @@ class Live:
 
     async def _open(self, order: Order, card: ModelCard, upstream_name: str) -> ChatCall | Failure:
         upstream = self._ready.upstreams[card.provider]
-        fitting = await self.prompt.within(order, card)
+        fits = self.prompt.fits(order, card)
+        fitting = order if fits else await self.prompt.within(order, card)
         if isinstance(fitting, Failure):
             return fitting
         order = fitting
@@ -202,7 +203,8 @@ class Live:
             if most is not None and most < longest:
                 newer = upstream.family == "openai-strict"
                 changes |= with_bound(self._ask.doc, self._ask.endpoint, most, newer=newer)
-            body = await edited(self._ask, changes)
+            small = len(self._ask.body) <= LARGE_BYTES
+            body = edit(self._ask.body, self._ask.doc, changes) if small else await edited(self._ask, changes)
             reserved = self._holds.reserved(order.number, card, len(body), prompt, longest)
             self._begin(order, card, upstream_name, reserved)
         except BaseException:  # no call is made, and what was held for it is free again
@@ -385,7 +387,8 @@ class Live:
         subset = self._shapes.subset(order.number)
         if subset is not None and subset.null_means_missing and patch is None:
             contract = replace(contract, asked=subset)
-        return await judged(self._services.sandbox, reply, contract, patch)
+        verdict = judged_at_once(self._services.sandbox, reply, contract, patch)
+        return verdict or await judged(self._services.sandbox, reply, contract, patch)
 
     async def tell(self, piece: bytes) -> None:
         assert self._listener is not None, "only streams have pieces"

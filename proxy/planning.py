@@ -44,7 +44,7 @@ async def plan_of(
         tools = ask.doc.get("tools")
         counted = await services.counter.measure(ask.messages, tools if isinstance(tools, list) else ())
         counts = Counts(counted.messages, counted.tools + counted.overhead)
-    least = await _least(services, ask, selected, owner, counts)
+    least = None if counts is None else await _least(services, ask, selected, owner, counts)
     if not chat and (route.agree or route.shadow):
         route = replace(route, agree=(), shadow=0.0)  # only conversations are compared
     home = services.homes.of(route.name, owner, ask.messages) if route.sticky and chat else None
@@ -57,7 +57,11 @@ async def plan_of(
     deadline = None if limits.deadline_s is None else monotonic() + limits.deadline_s
     allowance = Allowance(limits.attempts, _ceiling(limits.cost_nanousd, ask.controls.max_cost_usd), deadline)
     lookups = recall.ROUNDS if _may_look_up(route.context, ask, choice, allowance) else 0
-    context = await _context(services, ask, selected, choice.model, owner, counts, lookups=lookups)
+    context = (
+        None
+        if route.context.policy == "off"
+        else await _context(services, ask, selected, choice.model, owner, counts, lookups=lookups)
+    )
     providers = services.ready.snapshot.providers
     foot, companion = choice.together or (choice.model, None)
     rungs = tuple(
@@ -124,11 +128,11 @@ def _ill(services: Services, selected: Selected) -> dict[str, tuple[float, float
 
 
 async def _least(
-    services: Services, ask: Ask, selected: Selected, owner: str | None, counts: Counts | None
+    services: Services, ask: Ask, selected: Selected, owner: str | None, counts: Counts
 ) -> int | None:
     """To how many tokens the prompt can be trimmed; None where nothing is trimmed, or any window holds all of it."""
     route = selected.route
-    if counts is None or route.context.policy == "off":
+    if route.context.policy == "off":
         return None
     most = [(t.card, most_prompt_tokens(t.card, bound_of(ask.doc))) for t in selected.targets]
     total, counter = sum(counts.messages) + counts.overhead, services.counter
@@ -158,8 +162,6 @@ async def _context(
 ) -> Trimmed | None:
     """The messages that go to `model`, by the route's rule; None where they go as they came."""
     rule = selected.route.context
-    if rule.policy == "off":
-        return None
     card, output = selected.target(model).card, bound_of(ask.doc)
     tool_tokens = recall_tokens(services.counter, card) if lookups and counts is not None else 0
     if rule.policy != "relevant" or counts is None:
@@ -195,7 +197,8 @@ async def contract_of(services: Services, ask: Ask, selected: Selected) -> Contr
         schema = await services.inline_schema(inline) if promised is None else promised.schema
     except SchemaRefused as error:
         raise refused_schema(error, "response_format") from None
-    tools = await _tools(services, ask.doc) if route.tools == "check" and ask.endpoint != RESPONSES else None
+    checked = route.tools == "check" and ask.endpoint != RESPONSES and ask.doc.get("tools")
+    tools = await _tools(services, ask.doc) if checked else None
     limited = any(
         ask.doc.get(name) is not None for name in ("max_tokens", "max_completion_tokens", "max_output_tokens")
     )

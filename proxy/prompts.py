@@ -68,17 +68,21 @@ class Prompt:
             return None
         return round(context.net_tokens * context.factor * card.price.input / 1_000)
 
-    async def within(self, order: Order, card: ModelCard) -> Order | Failure:
-        """`order` with as many of its messages as the model holds.
-
-        A Failure of the kind `window` where what must stay does not fit, or the route drops nothing.
-        """
+    def fits(self, order: Order, card: ModelCard) -> bool:
+        """Whether `order` may go as it is; it is the one that is sent next. False: see `within`."""
         self.context = self._by_call[order.number] = told_for(self._counter, card, self._planned)
         if self.tail_of(order):
             self._with_tail.add(order.number)
-        most = most_prompt_tokens(card, bound_of(self._ask.doc)) if self._chat else None
-        most = None if most is None else in_our_tokens(self._counter, card, most)
-        if most is None or self._fits_uncounted(order.messages, most):
+        most = self._most(card)
+        return most is None or self._fits_uncounted(order.messages, most)
+
+    async def within(self, order: Order, card: ModelCard) -> Order | Failure:
+        """`order`, which may not fit, with as many of its messages as the model holds.
+
+        A Failure of the kind `window` where what must stay does not fit, or the route drops nothing.
+        """
+        most = self._most(card)
+        if most is None:
             return order
         planned = self._planned
         changed = planned is not None and planned.changed
@@ -97,6 +101,11 @@ class Prompt:
             return again
         self.context = self._by_call[order.number] = told_for(self._counter, card, again)
         return replace(order, messages=(*again.messages, *tail))
+
+    def _most(self, card: ModelCard) -> int | None:
+        """The most that the model takes, in our tokens; None where nobody knows."""
+        most = most_prompt_tokens(card, bound_of(self._ask.doc)) if self._chat else None
+        return None if most is None else in_our_tokens(self._counter, card, most)
 
     def tail_of(self, order: Order) -> Messages:
         """What stands behind the conversation, and stays whole: a correction, what was looked up."""

@@ -11,7 +11,7 @@ from proxy import serving
 from proxy.aftermath import compares, credited, learns, remember, summarise
 from proxy.budgets import Rules, admit, rules_of
 from proxy.cache import Turn, key_of
-from proxy.edges import Visit, read_body
+from proxy.edges import Visit, body_at_hand, read_body
 from proxy.exchange import Outcome, converse
 from proxy.handlers.again import again
 from proxy.listener import Listener
@@ -37,8 +37,13 @@ RETRY_COUNT: Final = "x-stainless-retry-count"
 async def complete(services: Services, visit: Visit) -> serving.Answer:
     """Serve one request. Raises ApiError for everything that ends before an answer has begun."""
     server = services.ready.snapshot.server
-    body = await read_body(visit.request, int(server.max_body_mb * 1024 * 1024), server.body_timeout_s)
-    return await serve(services, visit, await read(visit, body))
+    limit = int(server.max_body_mb * 1024 * 1024)
+    body = body_at_hand(visit.request, limit)
+    if body is None:
+        body = await read_body(visit.request, limit, server.body_timeout_s)
+    if len(body) > LARGE_BYTES:
+        return await serve(services, visit, await read(visit, body))
+    return await serve(services, visit, read_ask(visit.path, body, visit.headers, visit.route_in_path))
 
 
 async def read(visit: Visit, body: bytes) -> Ask:
@@ -52,7 +57,7 @@ async def serve(services: Services, visit: Visit, ask: Ask) -> serving.Answer:
     """Serve a request that was read: within its limits, from a kept answer, or by an exchange."""
     selected = select(services.ready.snapshot, services.ready.routes, ask, visit.key)
     once, each = rules_of(visit.key, selected.route, ask.controls.run)
-    refused = await admit(services.limiter, once)
+    refused = await admit(services.limiter, once) if once else None
     if refused is not None:
         raise from_failure(refused, retried=False)
     responses = services.cache_of(selected.route)

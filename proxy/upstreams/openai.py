@@ -5,7 +5,7 @@ DeepSeek, and Gemini's and Anthropic's compatible endpoints differ in base URL, 
 """
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final
 from urllib.parse import urlencode
@@ -77,11 +77,11 @@ class OpenAIUpstream:
             passed.append(("content-type", content_type))
         return [*base, *passed]
 
-    async def send(
+    def send(
         self, method: str, path: str, query: str, headers: list[tuple[str, str]], body: Any
-    ) -> Response:
+    ) -> Awaitable[Response]:
         """One request; `path` is below the base URL. Raises TransportError."""
-        return await self.transport.send(
+        return self.transport.send(
             self.target, method, self.target.path(path, query), headers, body, self.provider.timeouts
         )
 
