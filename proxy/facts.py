@@ -25,8 +25,10 @@ def counts_wanted(route: Route, selected: Selected, body_bytes: int) -> bool:
     """Whether tokens have to be counted: a token is never shorter than a byte, so a small request fits any window."""
     if "prompt_tokens" in needs(route):
         return True
-    windows = [t.card.window_tokens for t in selected.targets if t.card.window_tokens is not None]
-    return bool(windows) and body_bytes > min(windows) // 2
+    return any(
+        target.card.window_tokens is not None and body_bytes > target.card.window_tokens // 2
+        for target in selected.targets
+    )
 
 
 def bound_of(doc: dict[str, Any]) -> int | None:

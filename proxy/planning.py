@@ -10,17 +10,19 @@ from policies.allowance import Allowance
 from policies.cards import ModelCard
 from policies.contract import Contract
 from policies.doubts import Doubts
+from policies.facts import demands
 from policies.features import features
 from policies.ladder import Rung
 from policies.plan import Counts, Plan, needs_counts, trim_context
 from policies.room import most_prompt_tokens, required_parts
 from policies.route import ContextRule, Route
-from policies.routing import Choice, choose
+from policies.routing import Choice, choose, needs
 from policies.trimming import Trimmed, least_recent
 from proxy.clock import monotonic
 from proxy.conversations import in_our_tokens, recall_tokens, told_for
 from proxy.facts import bound_of, counts_wanted, gather
 from proxy.handlers.schemas import refused_schema
+from proxy.homes import Home
 from proxy.selection import Selected
 from proxy.services import Services
 from proxy.snapshot import Provider
@@ -31,6 +33,8 @@ from schemas.compiled import Compiled
 from schemas.errors import SchemaRefused
 
 RESPONSES: Final = "responses"
+_MOST_CHOICES: Final = 1024
+"""That are kept of one configuration."""
 
 
 async def plan_of(
@@ -49,8 +53,7 @@ async def plan_of(
         route = replace(route, agree=(), shadow=0.0)  # only conversations are compared
     home = services.homes.of(route.name, owner, ask.messages) if route.sticky and chat else None
     ill = _ill(services, selected)
-    factor = services.counter.factor
-    choice = choose(route, gather(route, ask, selected, counts, ill, least, home, services.learning, factor))
+    choice = _choice(services, route, ask, selected, counts, ill, least, home)
     if choice.model is None:
         raise nobody(choice, _parts(ask, counts))
     limits = route.limits
@@ -82,6 +85,35 @@ async def plan_of(
         None if choice.climb_above is None else _doubts(route, ask, choice, choice.climb_above),
         lookups,
     )
+
+
+def _choice(
+    services: Services,
+    route: Route,
+    ask: Ask,
+    selected: Selected,
+    counts: Counts | None,
+    ill: Mapping[str, tuple[float, float]],
+    least: int | None,
+    home: Home | None,
+) -> Choice:
+    """Where the exchange begins. What hangs on nothing but the route and on what is asked of it is decided once."""
+    plain = counts is None and home is None and not ill and not needs(route)
+    asked = (
+        route.name,
+        ask.endpoint,
+        selected.pinned,
+        ask.controls.step,
+        bound_of(ask.doc),
+        demands(ask.doc) if plain else None,
+    )
+    if plain and (known := services.ready.choices.get(asked)) is not None:
+        return known
+    factor = services.counter.factor
+    choice = choose(route, gather(route, ask, selected, counts, ill, least, home, services.learning, factor))
+    if plain and choice.model is not None and len(services.ready.choices) < _MOST_CHOICES:
+        services.ready.choices[asked] = choice
+    return choice
 
 
 def _may_look_up(rule: ContextRule, ask: Ask, choice: Choice, allowance: Allowance) -> bool:

@@ -13,6 +13,7 @@ from cachetools import LRUCache
 
 from policies.contract import Contract
 from policies.route import Route
+from policies.routing import Choice
 from policies.structure import Seen
 from proxy.cache import Responses
 from proxy.conversations import Conversations
@@ -59,6 +60,10 @@ class Ready:
     keys: Mapping[bytes, Key] | None
     configured: Mapping[str, Compiled]
     """Schemas of the configuration, by name."""
+    choices: dict[tuple[Any, ...], Choice] = field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )
+    """Where requests begin, by all that it hangs on, where it hangs on the request alone (`proxy.planning`)."""
     shown: dict[str, Key] = field(default_factory=dict, init=False, repr=False, compare=False)
     """`authorization` headers that showed one of `keys`. Not taken over where `keys` are replaced."""
 

@@ -73,6 +73,25 @@ async def test_a_ladder_begins_at_its_first_healthy_model():
         assert any(r["fact"] == "health" and "mini" in r["says"] for r in told["decision"])
 
 
+async def test_a_decision_that_is_remembered_is_one_for_the_same_demands_only():
+    models = "  wordy: {provider: up, name: up-wordy, price: {input: 1, output: 1}, max_output_tokens: 50, can: []}"
+    answers = {"wordy": "cheap", "big": "dear"}
+    tool = {"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}}
+    async with (
+        Upstream(by_model(answers)).running() as upstream,
+        proxy(upstream, models=models, routes="  both: {ladder: [wordy, big]}") as app,
+    ):
+        asks = [{}, {"tools": [tool]}, {"max_tokens": 40}, {"max_tokens": 60}, {}]
+        for more in asks * 2:
+            await ask(app, "both", **more)
+        wanted = ["wordy", "big", "wordy", "big", "wordy"]
+        assert models_of(upstream) == wanted * 2
+        _, _, told = await ask(app, "both", extra_body={"tailrace": {"step": "plan"}})
+        assert {r["fact"] for r in told["decision"]} >= {"step"}
+        _, _, told = await ask(app, "both")
+        assert "step" not in {r["fact"] for r in told["decision"]}
+
+
 async def test_a_pattern_has_a_breaker_for_each_of_its_names():
     answers = {"fx-a": 500, "fx-b": "fine"}
     async with Upstream(by_model(answers)).running() as upstream, proxy(upstream) as app:
