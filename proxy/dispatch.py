@@ -4,6 +4,7 @@ import logging
 import re
 import traceback
 from collections.abc import Awaitable, Callable
+from functools import lru_cache
 from pathlib import Path
 from typing import Final
 
@@ -47,6 +48,8 @@ _ROUTE_PATH: Final = re.compile(r"/r/([^/]{1,200})/v1/(.*)", re.DOTALL)
 _REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 CLIENT_LEFT: Final = 499
 """nginx's status for a request whose client left before its answer; only metrics see it."""
+_SHORT: Final = 128
+"""Paths whose parts are kept: there are few, and they come again and again."""
 SHUT_DOWN: Final = 503
 """That of a request whose answer was cut by the end of the process."""
 
@@ -123,13 +126,11 @@ class Dispatch:
             return await admin(self._reread, visit)
         if not path.startswith(("/v1/", "/r/")):
             return await self._operation(request, path, visit_id, headers)
-        route = None
-        if path.startswith("/r/") and (match := _ROUTE_PATH.fullmatch(path)) is not None:
-            route, path = match.group(1), "/v1/" + match.group(2)
+        route, path = _known_parts(path) if len(path) < _SHORT else _parts_of(path)
         key = edges.authenticate(services.ready, headers)
         if services.in_work > services.ready.snapshot.server.max_requests:
             raise overloaded("Too many requests are in work (server.max_requests).")
-        visit = Visit(request, visit_id, path.removeprefix("/v1/").rstrip("/"), route, key, headers)
+        visit = Visit(request, visit_id, path, route, key, headers)
         response = await self._handler_of(visit)(services, visit)
         if not response.prepared:
             for name in ("x-tailrace-request-id", "x-request-id"):
@@ -198,6 +199,16 @@ class Dispatch:
             self._services.ready, {"origin": o} if (o := request.headers.get("origin")) else {}
         )
         return serving.Response(status=error.status, body=error.body(), headers=headers)
+
+
+def _parts_of(path: str) -> tuple[str | None, str]:
+    """The route that a path names, and what follows `/v1`."""
+    match = _ROUTE_PATH.fullmatch(path)
+    route, rest = (None, path.removeprefix("/v1/")) if match is None else match.groups()
+    return route, rest.rstrip("/")
+
+
+_known_parts: Final = lru_cache(maxsize=256)(_parts_of)
 
 
 def _place(error: BaseException) -> str:

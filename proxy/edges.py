@@ -135,8 +135,8 @@ def _token_of(sent: str) -> str:
 
 def check_length(request: serving.Request, limit: int) -> None:
     """Refuse by the announced length, before a byte is read. Raises ApiError (413, 415)."""
-    coding = request.headers.get("content-encoding", "identity").lower()
-    if coding != "identity":
+    coding = request.headers.get("content-encoding")
+    if coding is not None and coding.lower() != "identity":
         message = f"Content-Encoding '{coding[:40]}' is not supported: send the body as it is."
         raise ApiError(415, message, "unsupported_encoding", headers=NO_RETRY)
     if request.content_length is not None and request.content_length > limit:

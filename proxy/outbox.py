@@ -11,8 +11,8 @@ import asyncio
 from collections.abc import Callable
 from typing import Final
 
-_TOGETHER: Final = 8
-"""An eighth of the waking is left, and the first waits for what seven others take: less than half a millisecond."""
+_TOGETHER: Final = 24
+"""The first waits for what the others take to be made, which is a millisecond at most; by then as many wait to be read."""
 _MOST_BYTES: Final = 64 * 1024
 """More than this does not wait for the end of the turn: it is work for the system, and memory here."""
 

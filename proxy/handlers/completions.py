@@ -85,22 +85,22 @@ async def _exchange(
     passed = wire_headers.to_upstream(visit.headers)
     live: Live | None = None
 
-    def first_headers() -> Sequence[tuple[str, str]]:
-        call = live.last_call if live is not None else None
-        upstream = call.reply_headers if call is not None else ()
-        model = call.model if call is not None else ""
-        sent = plan if live is None else replace(plan, context=live.prompt.context, record=live.record)
-        return _headers(visit, upstream, wire_facts.at_start(sent, model))
+    listener: Listener | None = None
+    if ask.stream:
 
-    def waiting() -> bytes:
-        stands = None if live is None else live.progress
-        return wire_facts.waiting(ask.controls.progress, visit.id, stands)
+        def first_headers() -> Sequence[tuple[str, str]]:
+            call = live.last_call if live is not None else None
+            upstream = call.reply_headers if call is not None else ()
+            model = call.model if call is not None else ""
+            sent = plan if live is None else replace(plan, context=live.prompt.context, record=live.record)
+            return _headers(visit, upstream, wire_facts.at_start(sent, model))
 
-    listener = (
-        Listener(visit.request, first_headers, server.hold_status_s, server.keepalive_s, waiting)
-        if ask.stream
-        else None
-    )
+        def waiting() -> bytes:
+            stands = None if live is None else live.progress
+            return wire_facts.waiting(ask.controls.progress, visit.id, stands)
+
+        listener = Listener(visit.request, first_headers, server.hold_status_s, server.keepalive_s, waiting)
+
     live = Live(
         services,
         ask,

@@ -90,11 +90,11 @@ async def test_where_turns_have_one_thing_to_say_it_leaves_at_once(outbox, a, b,
 
 async def test_much_to_say_is_said_in_parts(outbox, a, log):
     await busy(outbox, log)
-    for number in range(20):
+    for number in range(60):
         outbox.put(a, b"%d" % number)
     assert log.count("recorded") == 2
     await turn()
-    assert [entry[1] for entry in log if entry != "recorded"] == [b"%d" % number for number in range(20)]
+    assert [entry[1] for entry in log if entry != "recorded"] == [b"%d" % number for number in range(60)]
     assert log.count("recorded") == 3
 
 
