@@ -12,10 +12,18 @@ INLINE_CHARS: Final = 32_768
 """A reply of more characters is judged in a thread, so that the event loop goes on meanwhile."""
 
 
+def apart(sandbox: Sandbox, contract: Contract) -> bool:
+    """Whether judging by `contract` may take long; as `Sandbox.needed`, which is not compiled, for the usual case."""
+    schema = contract.schema
+    if contract.tools is not None:
+        return sandbox.needed(contract)
+    return schema is not None and (schema.may_be_slow or schema.version in sandbox.kept)
+
+
 def judged_at_once(sandbox: Sandbox, reply: Reply, contract: Contract, patch: Patch | None) -> Verdict | None:
     """The verdict where it takes no time to speak of; None: see `judged`."""
     return (
-        None if sandbox.needed(contract) or _length(reply) > INLINE_CHARS else _judge(reply, contract, patch)
+        None if apart(sandbox, contract) or _length(reply) > INLINE_CHARS else _judge(reply, contract, patch)
     )
 
 

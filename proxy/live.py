@@ -467,6 +467,8 @@ class Live:
     def saved_by(self, number: int | None) -> Saved | None:
         """What the exchange saved with the answer of this attempt; None: all it spent was in vain."""
         spent, flagship = list(self.spent.values()), self._selected.flagship.price
+        if len(spent) == 1 and number is not None and self.prompt.context_of(number) is None:  # nearly always
+            return saved(spent, 0, flagship)
         if number is None:
             return saved(spent, None, flagship)
         asked = next((n for n, used in self.spent.items() if shows_the_prompt(used)), number)

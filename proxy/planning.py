@@ -23,6 +23,7 @@ from proxy.conversations import in_our_tokens, recall_tokens, told_for
 from proxy.facts import bound_of, counts_wanted, gather
 from proxy.handlers.schemas import refused_schema
 from proxy.homes import Home
+from proxy.judging import apart
 from proxy.selection import Selected
 from proxy.services import Services
 from proxy.snapshot import Provider
@@ -78,7 +79,7 @@ async def plan_of(
         contract,
         route.repair if chat else replace(route.repair, patch=False),
         allowance,
-        "hold" if services.sandbox.needed(contract) else route.stream,
+        "hold" if apart(services.sandbox, contract) else route.stream,
         context,
         choice,
         companion,

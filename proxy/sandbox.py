@@ -68,9 +68,6 @@ class Sandbox:
 
     def needed(self, contract: Contract) -> bool:
         """Whether judging by `contract` may take long."""
-        if contract.tools is None:  # nearly always; it is asked twice for each request
-            schema = contract.schema
-            return schema is not None and (schema.may_be_slow or schema.version in self.kept)
         return any(c.may_be_slow or c.version in self.kept for c in _schemas_of(contract))
 
     async def judge(self, reply: Reply, contract: Contract, patch: Patch | None) -> Verdict:
