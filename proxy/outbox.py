@@ -4,15 +4,24 @@ A write to a socket wakes whoever reads from it, which on several cores costs as
 writes of a turn follow upon each other, the first wakes the reader and the others find it awake. And what has to
 be on record before anything leaves (the journal of the ledger: a call before it is made, its cost before the
 answer is given) is written once for all of them, as databases commit in groups. A turn with much to say says
-it in parts, so that the first do not wait for the last; and where turns have one thing to say, it leaves at once.
+it in parts, so that the first do not wait for the last: in small ones where many come at once, in large ones where
+it goes on like that, and what counts is how much is done. Where turns have one thing to say, it leaves at once.
 """
 
 import asyncio
 from collections.abc import Callable
 from typing import Final
 
-_TOGETHER: Final = 24
-"""The first waits for what the others take to be made, which is a millisecond at most; by then as many wait to be read."""
+from proxy.clock import monotonic
+
+_FEW: Final = 8
+"""The first waits for what seven others take: less than half a millisecond."""
+_MANY: Final = 24
+"""What is sent together under lasting load: there the next to be answered wait longer than for these."""
+_LASTS_S: Final = 0.1
+"""A load that goes on for so long lasts."""
+_PAUSE_S: Final = 0.02
+"""A load with so long a silence in it has ended."""
 _MOST_BYTES: Final = 64 * 1024
 """More than this does not wait for the end of the turn: it is work for the system, and memory here."""
 
@@ -20,9 +29,15 @@ _MOST_BYTES: Final = 64 * 1024
 class Outbox:
     """For what one event loop sends; a `transport` that is closed in between gets nothing more."""
 
-    def __init__(self, record: Callable[[], bool] | None = None) -> None:
+    def __init__(
+        self, record: Callable[[], bool] | None = None, clock: Callable[[], float] = monotonic
+    ) -> None:
         """`record` is called before anything leaves; False: it could not be done. It must not raise."""
         self._record = record
+        self._clock = clock
+        self._ended_s = self._since_s = clock()
+        """When the last turn ended, and since when there is a load."""
+        self._together = _FEW
         self._waiting: list[tuple[asyncio.WriteTransport, bytes, bool]] = []
         self._bytes = 0
         self._due = False
@@ -42,7 +57,11 @@ class Outbox:
         self._count += 1
         if not self._due:
             self.soon()
-        if len(self._waiting) >= _TOGETHER or self._bytes > _MOST_BYTES or (self._alone and self._count == 1):
+        if (
+            len(self._waiting) >= self._together
+            or self._bytes > _MOST_BYTES
+            or (self._alone and self._count == 1)
+        ):
             self.flush()
 
     def soon(self) -> None:
@@ -72,4 +91,9 @@ class Outbox:
     def _turn_ends(self) -> None:
         self._due = False
         self._alone, self._count = self._count <= 1, 0
+        now = self._clock()
+        if now - self._ended_s > _PAUSE_S:
+            self._since_s = now
+        self._ended_s = now
+        self._together = _MANY if now - self._since_s > _LASTS_S else _FEW
         self.flush()

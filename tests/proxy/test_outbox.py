@@ -90,12 +90,33 @@ async def test_where_turns_have_one_thing_to_say_it_leaves_at_once(outbox, a, b,
 
 async def test_much_to_say_is_said_in_parts(outbox, a, log):
     await busy(outbox, log)
-    for number in range(60):
+    for number in range(20):
         outbox.put(a, b"%d" % number)
     assert log.count("recorded") == 2
     await turn()
-    assert [entry[1] for entry in log if entry != "recorded"] == [b"%d" % number for number in range(60)]
+    assert [entry[1] for entry in log if entry != "recorded"] == [b"%d" % number for number in range(20)]
     assert log.count("recorded") == 3
+
+
+async def test_under_lasting_load_the_parts_are_larger(a, log):
+    now = [0.0]
+    outbox = Outbox(lambda: log.append("recorded") or True, lambda: now[0])
+
+    async def parts_after(seconds):
+        now[0] += seconds
+        await busy(outbox, log)
+        for number in range(48):
+            outbox.put(a, b"%d" % number)
+        count = log.count("recorded")
+        await turn()
+        return count
+
+    assert await parts_after(1.0) == 6
+    for _ in range(9):
+        assert await parts_after(0.01) == 6
+    assert await parts_after(0.015) == 2  # a tenth of a second without a pause
+    assert await parts_after(0.01) == 2
+    assert await parts_after(0.03) == 6  # nothing was said for a while
 
 
 async def test_what_is_flushed_does_not_leave_again(outbox, a, log):
