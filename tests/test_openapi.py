@@ -59,7 +59,7 @@ def exchanges():
     (found,) = [
         n
         for n in ast.walk(tree)
-        if isinstance(n, ast.Assign) and getattr(n.targets[0], "id", "") == "_EXCHANGES"
+        if isinstance(n, ast.AnnAssign) and getattr(n.target, "id", "") == "_EXCHANGES"
     ]
     return {c.value for c in ast.walk(found) if isinstance(c, ast.Constant)}
 
