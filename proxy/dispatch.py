@@ -45,11 +45,11 @@ _METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "O
 """TRACE above all is not passed on: a provider that answers it would show the client what we sent, our key too."""
 _OPERATIONS: Final = frozenset({"/healthz", "/readyz", "/metrics", "/ui", "/ui/data"})
 _ROUTE_PATH: Final = re.compile(r"/r/([^/]{1,200})/v1/(.*)", re.DOTALL)
+_SHORT: Final = 128
+"""Paths whose parts are kept: there are few, and they come again and again."""
 _REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 CLIENT_LEFT: Final = 499
 """nginx's status for a request whose client left before its answer; only metrics see it."""
-_SHORT: Final = 128
-"""Paths whose parts are kept: there are few, and they come again and again."""
 SHUT_DOWN: Final = 503
 """That of a request whose answer was cut by the end of the process."""
 

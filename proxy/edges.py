@@ -16,8 +16,10 @@ from schemas.values import dataclass
 
 UNCOUNTED_BYTES: Final = 16 * 1024
 """Smaller bodies are bounded by the number of requests (server.max_requests)."""
-_MAX_SHOWN: Final = 4096
-"""Headers that are known to show a key; what comes beyond is looked up each time."""
+_MAX_SHOWN: Final = 1024
+_MAX_SHOWN_CHARS: Final = 512
+"""Headers that are known to show a key, and how long one may be; what is beyond is looked up each time. Blanks around a
+key count for nothing, so that whoever has one can write it in as many and as long ways as he likes."""
 _LOOPBACK: Final = frozenset({"127.0.0.1", "::1", "::ffff:127.0.0.1"})
 
 
@@ -105,7 +107,8 @@ def authenticate(ready: Ready, headers: dict[str, str]) -> Key | None:
     if key is None or not hmac.compare_digest(key.digest, digest):
         message = "The API key is not one of this proxy's (configuration: keys)."
         raise ApiError(401, message, "invalid_api_key", headers=NO_RETRY)
-    if sent is not None and len(ready.shown) < _MAX_SHOWN and _token_of(sent):
+    short = sent is not None and len(sent) <= _MAX_SHOWN_CHARS and len(ready.shown) < _MAX_SHOWN
+    if sent is not None and short and _token_of(sent):
         ready.shown[sent] = key
     return key
 

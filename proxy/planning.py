@@ -99,20 +99,16 @@ def _choice(
     home: Home | None,
 ) -> Choice:
     """Where the exchange begins. What hangs on nothing but the route and on what is asked of it is decided once."""
-    plain = counts is None and home is None and not ill and not needs(route)
-    asked = (
-        route.name,
-        ask.endpoint,
-        selected.pinned,
-        ask.controls.step,
-        bound_of(ask.doc),
-        demands(ask.doc) if plain else None,
-    )
-    if plain and (known := services.ready.choices.get(asked)) is not None:
-        return known
     factor = services.counter.factor
-    choice = choose(route, gather(route, ask, selected, counts, ill, least, home, services.learning, factor))
-    if plain and choice.model is not None and len(services.ready.choices) < _MOST_CHOICES:
+    if counts is not None or home is not None or ill or needs(route) or selected.pinned is not None:
+        facts = gather(route, ask, selected, counts, ill, least, home, services.learning, factor)
+        return choose(route, facts)
+    asked = route.name, ask.endpoint, ask.controls.step, bound_of(ask.doc), demands(ask.doc)
+    known = services.ready.choices.get(asked)
+    if known is not None:
+        return known
+    choice = choose(route, gather(route, ask, selected, None, ill, learning=services.learning, factor=factor))
+    if choice.model is not None and len(services.ready.choices) < _MOST_CHOICES:
         services.ready.choices[asked] = choice
     return choice
 

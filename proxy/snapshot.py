@@ -113,7 +113,8 @@ class Key:
 
 
 MAX_REMEMBERED = 1024
-"""Names outside the configuration whose cards are kept ready."""
+LONGEST_REMEMBERED = 256
+"""Names outside the configuration whose cards are kept ready, and how long one may be: clients choose them."""
 
 
 def completed(card: ModelCard, provider: Provider) -> ModelCard:
@@ -157,7 +158,7 @@ class Snapshot:
         if card is not None and card.name is not None:
             return card
         card = self._matched(asked)
-        if card is not None and len(self._remembered) < MAX_REMEMBERED:
+        if card is not None and len(self._remembered) < MAX_REMEMBERED and len(asked) <= LONGEST_REMEMBERED:
             self._remembered[asked] = card
         return card
 

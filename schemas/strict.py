@@ -58,6 +58,5 @@ def parse(text: str) -> Any:
 def _has_long_number(text: str) -> bool:
     """Whether 18 digits stand in a row. A table and a search take a fifth of a regular expression's time."""
     data = text.encode() if text.isascii() else text.encode("utf-8", "replace")
-    return (
-        data.translate(_DIGITS).find(_LONG) >= 0
-    )  # `in` takes bytes for a number first, and that fails slowly
+    # Not `in`, which takes bytes for a number first: that fails, and slowly.
+    return data.translate(_DIGITS).find(_LONG) >= 0

@@ -66,6 +66,15 @@ async def test_a_made_key_opens_the_proxy_until_it_is_revoked(upstream, tmp_path
         assert await asked(session, made["key"]) == (401, "invalid_api_key")
 
 
+async def test_no_writing_of_a_key_fills_the_memory(upstream, tmp_path):
+    async with served(upstream, tmp_path) as (app, session):
+        _, made = await call(session, "POST", name="new")
+        for blanks in (0, 1, 10_000):
+            assert await asked(session, " " * blanks + made["key"]) == (200, None)
+        assert all(len(sent) < 1000 for sent in app.services.ready.shown)
+        assert len(app.services.ready.shown) >= 2
+
+
 async def test_a_key_is_told_once_and_kept_as_its_digest(upstream, tmp_path):
     async with served(upstream, tmp_path) as (app, session):
         _, made = await call(session, "POST", name="new")
