@@ -6,18 +6,18 @@ from typing import Final
 from policies.chat import Reply
 from policies.contract import Contract, Verdict, judge, judge_patch
 from policies.patching import Patch
-from proxy.sandbox import Sandbox
+from proxy.sandbox import Sandbox, schemas_of
 
 INLINE_CHARS: Final = 32_768
 """A reply of more characters is judged in a thread, so that the event loop goes on meanwhile."""
 
 
 def apart(sandbox: Sandbox, contract: Contract) -> bool:
-    """Whether judging by `contract` may take long; as `Sandbox.needed`, which is not compiled, for the usual case."""
+    """Whether judging by `contract` may take long, so that it is done in the sandbox."""
     schema = contract.schema
-    if contract.tools is not None:
-        return sandbox.needed(contract)
-    return schema is not None and (schema.may_be_slow or schema.version in sandbox.kept)
+    if contract.tools is None:  # nearly always; it is asked twice for each request
+        return schema is not None and (schema.may_be_slow or schema.version in sandbox.kept)
+    return any(c.may_be_slow or c.version in sandbox.kept for c in schemas_of(contract))
 
 
 def judged_at_once(sandbox: Sandbox, reply: Reply, contract: Contract, patch: Patch | None) -> Verdict | None:
@@ -29,7 +29,7 @@ def judged_at_once(sandbox: Sandbox, reply: Reply, contract: Contract, patch: Pa
 
 async def judged(sandbox: Sandbox, reply: Reply, contract: Contract, patch: Patch | None) -> Verdict:
     """What `policies.contract` says of `reply`, or of the answer to `patch`."""
-    if sandbox.needed(contract):
+    if apart(sandbox, contract):
         return await sandbox.judge(reply, contract, patch)
     if _length(reply) > INLINE_CHARS:
         return await asyncio.to_thread(_judge, reply, contract, patch)

@@ -66,16 +66,12 @@ class Sandbox:
         self._turns = asyncio.Semaphore(WORKERS)
         self._waiting = 0
 
-    def needed(self, contract: Contract) -> bool:
-        """Whether judging by `contract` may take long."""
-        return any(c.may_be_slow or c.version in self.kept for c in _schemas_of(contract))
-
     async def judge(self, reply: Reply, contract: Contract, patch: Patch | None) -> Verdict:
         """What `policies.contract` says of `reply`; invalid where it does not say so in time."""
         job = written(("judge", replace(reply, original=None, recalls=None), contract, patch))
         try:
             verdict = read_back(
-                await self._asked(job, DEADLINE_S), {c.version: c for c in _schemas_of(contract)}
+                await self._asked(job, DEADLINE_S), {c.version: c for c in schemas_of(contract)}
             )
         except Busy:
             return _unchecked("too many answers wait to be checked")
@@ -191,7 +187,7 @@ async def _message(worker: asyncio.subprocess.Process) -> bytes:
     return await worker.stdout.readexactly(size)
 
 
-def _schemas_of(contract: Contract) -> list[Compiled]:
+def schemas_of(contract: Contract) -> list[Compiled]:
     found = [] if contract.schema is None else [contract.schema]
     return found + [c for c in (contract.tools or {}).values() if c is not None]
 

@@ -14,6 +14,7 @@ from policies.contract import Contract
 from policies.route import Repair
 from proxy import registrations, serving
 from proxy.edges import Visit, admin_only, read_body
+from proxy.judging import apart
 from proxy.services import Services
 from proxy.stores.base import Binding, StoreError
 from proxy.wire.body import NotJson, read_json
@@ -199,7 +200,7 @@ async def _test(services: Services, visit: Visit, name: str) -> serving.Response
 
 async def _mended(services: Services, text: str, compiled: Compiled) -> Mended:
     accept = Repair().accept
-    if services.sandbox.needed(Contract(compiled)):
+    if apart(services.sandbox, Contract(compiled)):
         return await services.sandbox.mend(text, compiled, accept)
     if len(text) > INLINE_CHARS:
         return await asyncio.to_thread(mend, text, compiled, accept)

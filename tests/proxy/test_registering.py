@@ -11,6 +11,7 @@ import pytest
 
 from proxy.app import App
 from proxy.commands.serve import settle
+from proxy.judging import apart
 from proxy.sandbox import Sandbox
 from schemas.dialect import MAX_BYTES
 from schemas.errors import SchemaRefused
@@ -65,8 +66,8 @@ async def test_a_slow_schema_is_used_apart_also_after_a_restart(app):
         assert held.version == told["version"]
         assert "_validator" not in vars(held)
         assert (
-            running.services.sandbox.needed(
-                running.services.contract_of(running.services.ready.routes["age"])
+            apart(
+                running.services.sandbox, running.services.contract_of(running.services.ready.routes["age"])
             )
             is False
         )

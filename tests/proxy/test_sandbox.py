@@ -10,6 +10,7 @@ import pytest
 from policies.chat import Choice, Reply, ToolCall
 from policies.contract import Contract, judge
 from proxy import sandbox
+from proxy.judging import apart
 from proxy.sandbox import Sandbox, read_back, written
 from schemas.compiled import compile_schema
 
@@ -35,9 +36,9 @@ async def box():
 
 def test_only_what_may_take_long_goes_there():
     box = Sandbox()
-    assert box.needed(Contract(SLOW))
-    assert box.needed(Contract(CHEAP, tools={"f": SLOW}))
-    assert not box.needed(Contract(CHEAP, tools={"f": None}))
+    assert apart(box, Contract(SLOW))
+    assert apart(box, Contract(CHEAP, tools={"f": SLOW}))
+    assert not apart(box, Contract(CHEAP, tools={"f": None}))
 
 
 TEXTS = [
